@@ -1,0 +1,26 @@
+// Package nat is the gateway of every bridge, as a port of the switch would
+// be: it answers for the gateway's addresses, carries flows to the outside
+// through ordinary host sockets, and rewrites packets between two ports where a
+// published port is reached from inside.
+//
+// A frame meets the files in this order:
+//
+//	nat.go        the gateway: checks, the flow table, what a port's end ends
+//	route.go      the decision: local service, published port, outside, or why not
+//	tcp.go        the states of a translated TCP connection, and its life
+//	tcp_tap.go    segments from the container to the socket
+//	tcp_sock.go   bytes from the socket to the container
+//	tcp_timer.go  what happens when nothing happens
+//	udp.go        datagrams, one socket per container address and port
+//	ping.go       ICMP echo by ping sockets
+//	pair.go       rewriting between two ports (hairpin, other bridges)
+//	frag.go       fragments put together
+//	icmp.go       errors towards the container
+//	errqueue.go   errors from the host's kernel
+//	publish.go    host listeners towards a container
+//
+// There is no TCP stack: a connection is two half-connections with sequence
+// numbers mapped between them, and bytes wait in the host socket's own buffers
+// (the principle of passt; its code is not used). Everything runs on the
+// switch's thread.
+package nat

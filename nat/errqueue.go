@@ -1,0 +1,107 @@
+package nat
+
+import (
+	"encoding/binary"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+)
+
+// wantErrors asks the kernel to queue ICMP errors about what fd sends, with
+// the router that reported them; no capability is needed (ip(7), IP_RECVERR).
+func (n *NAT) wantErrors(fd int, v6 bool) {
+	if v6 {
+		setInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVERR, 1)
+	} else {
+		setInt(fd, unix.IPPROTO_IP, unix.IP_RECVERR, 1)
+	}
+}
+
+// extendedErr is struct sock_extended_err and the offender's address behind it
+// (include/uapi/linux/errqueue.h).
+type extendedErr struct {
+	errno     unix.Errno
+	origin    uint8
+	typ, code uint8
+	info      uint32
+	offender  netip.Addr
+}
+
+func parseExtendedErr(b []byte) (e extendedErr, ok bool) {
+	if len(b) < 16 {
+		return e, false
+	}
+	e.errno = unix.Errno(binary.NativeEndian.Uint32(b))
+	e.origin, e.typ, e.code = b[4], b[5], b[6]
+	e.info = binary.NativeEndian.Uint32(b[8:])
+	var sa sockaddr
+	copy(sa.b[:], b[16:])
+	e.offender = sa.addrPort().Addr()
+	return e, true
+}
+
+// drainErrors tells the container what the error queue of a flow's socket
+// holds: each hop of a traceroute, ports that are closed, packets too big.
+func (n *NAT) drainErrors(i uint32) {
+	fd, gen := int(n.flows[i].fd), n.flows[i].gen
+	for range 16 {
+		var e extendedErr
+		found := false
+		m := &n.msg
+		size, errno := sysRecvmsg(fd, m.receive(n.errBuf), unix.MSG_ERRQUEUE)
+		if errno != 0 {
+			return
+		}
+		m.controls(func(level, typ int32, data []byte) {
+			if level == unix.IPPROTO_IP && typ == unix.IP_RECVERR || level == unix.IPPROTO_IPV6 && typ == unix.IPV6_RECVERR {
+				e, found = parseExtendedErr(data)
+			}
+		})
+		if found {
+			n.tellError(i, e, m.name.addrPort(), n.errBuf[:min(size, len(n.errBuf))])
+			if n.flows[i].gen != gen {
+				return
+			}
+		}
+	}
+}
+
+// tellError makes an ICMP message of a queued error. to is where the datagram
+// went, data its payload.
+func (n *NAT) tellError(i uint32, e extendedErr, to netip.AddrPort, data []byte) {
+	fl := &n.flows[i]
+	msg := icmpError{typ: e.typ, code: e.code, from: e.offender}
+	switch e.origin {
+	case soEEOriginICMP, soEEOriginIC6:
+		if (e.origin == soEEOriginIC6) != fl.v6 {
+			return
+		}
+	case soEEOriginLoc:
+		if e.errno != unix.EMSGSIZE {
+			return
+		}
+		msg.from = netip.Addr{}
+	default:
+		return
+	}
+	if e.errno == unix.EMSGSIZE {
+		msg.typ, msg.code, msg.info = 3, 4, e.info
+		if fl.v6 {
+			msg.typ, msg.code = 2, 0
+		}
+	}
+	switch fl.kind {
+	case kindTCP:
+		if fl.state != connecting {
+			return // the host's TCP deals with it
+		}
+		fl.set(fRecover) // told; tcpConnectError need not
+		n.flowError(fl, fl.sides[0].rport, fl.sides[0].remote, nil, msg)
+	case kindPing:
+		n.flowError(fl, 0, fl.sides[0].remote, data, msg)
+	case kindUDPSocket:
+		p := n.sw.Port(fl.sides[0].port)
+		seen := n.udpSeen(p, fl.v6, to)
+		n.flowError(fl, seen.Port(), toAddr(seen.Addr()), data, msg)
+	}
+}

@@ -1,0 +1,96 @@
+package nat
+
+import (
+	"net/netip"
+
+	"tapswitch/switch"
+)
+
+// openLocal leads a question to the gateway's own service: a datagram is
+// handed over, a TCP connection becomes a flow to a socket of the service.
+func (n *NAT) openLocal(f *vswitch.Frame) vswitch.Action {
+	q := Query{
+		Bridge:  f.In.Bridge().Name,
+		Client:  netip.AddrPortFrom(f.Src(), f.SrcPort()),
+		Gateway: netip.AddrPortFrom(f.Dst(), f.DstPort()),
+		port:    f.In.ID,
+		mac:     f.SrcMAC(),
+		in:      f.In,
+	}
+	switch f.Proto {
+	case vswitch.ProtoUDP:
+		data := f.B[f.L4+vswitch.UDPLen : f.L4+int(get16(f.B[f.L4+4:]))]
+		if !n.cfg.Local.Datagram(q, data) {
+			return vswitch.Drop(vswitch.LocalBusy)
+		}
+		return consumed
+	case vswitch.ProtoTCP:
+		return n.openStream(f, q)
+	}
+	return vswitch.Drop(vswitch.NoProtocol)
+}
+
+func (n *NAT) openStream(f *vswitch.Frame, q Query) vswitch.Action {
+	pp := &n.perPort[f.In.ID]
+	if pp.halfOpen >= n.cfg.HalfOpen || pp.count >= n.cfg.PerPort {
+		return vswitch.Drop(vswitch.HalfOpenLimit)
+	}
+	i := n.tcpNew(f.In, -1)
+	if i == none {
+		return vswitch.Drop(vswitch.FlowLimit)
+	}
+	fl := &n.flows[i]
+	fl.v6 = f.V6
+	fl.set(fLocal)
+	s := &fl.sides[0]
+	copy(s.local[:], f.SrcIP())
+	copy(s.remote[:], f.DstIP())
+	s.lport, s.rport, s.mac = f.SrcPort(), f.DstPort(), f.SrcMAC()
+	n.index(i, 0)
+	n.tcpTakeSYN(fl, f)
+	fl.state = connecting
+	pp.halfOpen++
+	n.arm(i, n.sw.Now()+connectLimit)
+	gen := fl.gen
+	n.cfg.Local.Stream(q, func(fd int) {
+		if !n.sw.Post(func() { n.streamReady(i, gen, fd) }) && fd >= 0 {
+			sysClose(fd)
+		}
+	})
+	return consumed
+}
+
+// streamReady connects a flow with the service's socket.
+func (n *NAT) streamReady(i, gen uint32, fd int) {
+	fl := &n.flows[i]
+	if fl.gen != gen || fl.kind != kindTCP || fl.state != connecting {
+		if fd >= 0 {
+			sysClose(fd)
+		}
+		return
+	}
+	if fd < 0 {
+		n.tcpReset(fl)
+		n.drop(i)
+		return
+	}
+	fl.fd = int32(fd)
+	n.tcpWatch(i)
+}
+
+// Reply sends a datagram of the gateway's service to the client that asked. It
+// may be called from any goroutine; b is the NAT's from then on.
+func (n *NAT) Reply(q Query, b []byte) {
+	n.sw.Post(func() {
+		if p := n.sw.Port(q.port); p == nil || p != q.in || len(b) > maxUDP {
+			return
+		}
+		fl := flow{kind: kindUDP, proto: vswitch.ProtoUDP, v6: q.Client.Addr().Is6()}
+		s := &fl.sides[0]
+		s.local, s.lport = toAddr(q.Client.Addr()), q.Client.Port()
+		s.remote, s.rport = toAddr(q.Gateway.Addr()), q.Gateway.Port()
+		s.port, s.mac = q.port, q.mac
+		copy(n.buf[bufData:], b)
+		n.udpToTapFlow(&fl, len(b), 0)
+	})
+}

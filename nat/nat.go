@@ -1,0 +1,420 @@
+package nat
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+	"tapswitch/switch"
+)
+
+// Outside is the world beyond the gateway. Tests pass one that leads to
+// sockets of their own.
+type Outside interface {
+	// Socket opens a non-blocking, close-on-exec socket.
+	Socket(domain, typ, proto int) (int, unix.Errno)
+	// Address is where traffic to a is really sent.
+	Address(a netip.AddrPort) netip.AddrPort
+	// Origin is whose traffic it is that comes from a.
+	Origin(a netip.AddrPort) netip.AddrPort
+}
+
+// Kernel is the Outside of the network namespace we run in.
+type Kernel struct{}
+
+// Socket opens a socket of the kernel.
+func (Kernel) Socket(domain, typ, proto int) (int, unix.Errno) { return sysSocket(domain, typ, proto) }
+
+// Address is a itself.
+func (Kernel) Address(a netip.AddrPort) netip.AddrPort { return a }
+
+// Origin is a itself.
+func (Kernel) Origin(a netip.AddrPort) netip.AddrPort { return a }
+
+// Local is the gateway's own service: DNS. Calls come from the switch's thread
+// and must not block; answers come back through NAT.Reply.
+type Local interface {
+	// Datagram takes a query, which it must copy if it keeps it. It returns false
+	// if there are too many questions already.
+	Datagram(q Query, b []byte) bool
+	// Stream opens a connection to the service for the client and calls ready, on
+	// any goroutine, with a non-blocking TCP socket or -1. The NAT owns the socket
+	// then.
+	Stream(q Query, ready func(fd int))
+}
+
+// Query says who asks.
+type Query struct {
+	Bridge  string
+	Client  netip.AddrPort
+	Gateway netip.AddrPort
+	port    vswitch.PortID
+	in      *vswitch.Port
+	mac     vswitch.MAC
+}
+
+// Policy is what containers may reach of the host.
+type Policy struct {
+	LoopbackAll   bool                    // all ports of the host's loopback, through the gateway's address
+	LoopbackPorts []uint16                // or only these
+	HostAddress   bool                    // the host's other addresses
+	HostAddrs     map[netip.Addr]struct{} // what they are
+}
+
+// Config makes a NAT.
+type Config struct {
+	Outside      Outside // nil for Kernel
+	Local        Local   // nil for no DNS
+	MaxFlows     int     // of all ports together
+	PerPort      int     // flows of one port
+	HalfOpen     int     // unfinished TCP connections of one port
+	Reassemblies int     // fragmented datagrams put together at a time
+	Logf         func(format string, args ...any)
+}
+
+// NAT is the gateway of all bridges of one switch. It belongs to the switch's
+// thread.
+type NAT struct {
+	*table
+	cfg    Config
+	sw     *vswitch.Switch
+	out    Outside
+	policy Policy
+	wheel  wheel
+	frags  reassembly
+	pub    publications
+	spills spillPool
+
+	secret  [16]byte
+	acks    []uint32 // flows that owe an acknowledgement
+	msg     message
+	icmpBuf []byte
+	ctlBuf  []byte // frames without payload
+	synOpt  [8]byte
+	errBuf  []byte // what came with a queued error
+	quote   []byte // the packet that an error is about
+
+	wholeFrame vswitch.Frame // a reassembled datagram
+	refragment bool          // it is being sent: the host may fragment it again
+	paused     []uint32      // listeners without descriptors to accept with
+	resumeAt   int64
+	buf        []byte // frames towards containers
+	discard    []byte // target of bytes peeked again and not wanted
+	pairs      int    // flows of kindPair
+	burst      int    // payload bytes of the longest TCP frame to a container
+
+	Stats Stats
+}
+
+// Stats counts what flows did.
+type Stats struct {
+	TCPOpened, TCPAccepted, TCPReset, TCPRetransmits, TCPTimeouts uint64
+	UDPFlows, PingFlows, PairFlows                                uint64
+	SpillBytes, Fragments, Reassembled                            uint64
+	Errors                                                        uint64
+}
+
+// Kinds of tokens (vswitch.KindGateway onward).
+const (
+	kindFlowToken = vswitch.KindGateway + iota
+	kindListenToken
+)
+
+const (
+	bufSize = 1 << 20
+	// bufData is where payload starts in buf: headers are written in front of it.
+	bufData    = 256
+	maxPayload = 65535 - vswitch.IPv4Len - vswitch.TCPLen
+)
+
+// New makes the gateway of sw and connects them.
+func New(sw *vswitch.Switch, cfg Config) (*NAT, error) {
+	if cfg.Outside == nil {
+		cfg.Outside = Kernel{}
+	}
+	if cfg.Logf == nil {
+		cfg.Logf = func(string, ...any) {}
+	}
+	setDefault(&cfg.MaxFlows, 65536)
+	setDefault(&cfg.PerPort, 8192)
+	setDefault(&cfg.HalfOpen, 1024)
+	setDefault(&cfg.Reassemblies, 256)
+	n := &NAT{cfg: cfg, sw: sw, out: cfg.Outside, burst: maxPayload}
+	rand.Read(n.secret[:])
+	var err error
+	if n.table, err = newTable(cfg.MaxFlows, binary.LittleEndian.Uint64(n.secret[:])); err != nil {
+		return nil, err
+	}
+	if n.buf, err = vswitch.OffHeap(bufSize); err != nil {
+		return nil, err
+	}
+	if n.discard, err = vswitch.OffHeap(bufSize); err != nil {
+		return nil, err
+	}
+	n.icmpBuf, n.ctlBuf = make([]byte, 2048), make([]byte, 256)
+	n.errBuf, n.quote = make([]byte, 2048), make([]byte, 512)
+	n.frags.init(cfg.Reassemblies)
+	n.pub.init()
+	n.policy = Policy{HostAddress: true}
+	sw.SetGateway(n)
+	return n, nil
+}
+
+func setDefault(v *int, d int) {
+	if *v <= 0 {
+		*v = d
+	}
+}
+
+// SetPolicy replaces the policy; flows decided under the old one are decided
+// anew where they are cached.
+func (n *NAT) SetPolicy(p Policy) {
+	n.policy = p
+	n.sw.PolicyChanged()
+}
+
+// Resolve decides about a frame to the gateway's MAC that no cached flow covers.
+func (n *NAT) Resolve(f *vswitch.Frame) vswitch.Action {
+	if !f.V6 && vswitch.Checksum(f.B[f.L3:f.L3+int(f.B[f.L3]&15)*4], 0) != 0 {
+		return vswitch.Drop(vswitch.BadIP)
+	}
+	if f.Class&vswitch.ClassFragment != 0 {
+		return n.fragment(f)
+	}
+	if f.L4 == 0 {
+		return vswitch.Drop(vswitch.NoProtocol)
+	}
+	if !checksumGood(f) {
+		return vswitch.Drop(vswitch.BadChecksum)
+	}
+	if i, s := n.lookup(f); i != none && !n.reopens(f, i) {
+		if f.Class&vswitch.ClassTTL != 0 {
+			n.timeExceeded(f)
+			return vswitch.Drop(vswitch.TTLExceeded)
+		}
+		a := vswitch.Action{Kind: vswitch.ActGateway, Flow: i<<1 | uint32(s), FlowGen: n.flows[i].gen}
+		if f.Class != 0 {
+			n.Deliver(f, a.Flow, a.FlowGen)
+			return vswitch.Action{Kind: vswitch.ActConsumed}
+		}
+		return a
+	}
+	return n.open(f)
+}
+
+// lookup finds the flow that the frame belongs to, and its side.
+func (n *NAT) lookup(f *vswitch.Frame) (uint32, int) {
+	var local, remote addr
+	copy(local[:], f.SrcIP())
+	copy(remote[:], f.DstIP())
+	return n.find(f.In.ID, f.Proto, &local, &remote, f.SrcPort(), f.DstPort())
+}
+
+// Deliver takes a frame of a known flow. Flow is index<<1 | side.
+func (n *NAT) Deliver(f *vswitch.Frame, ref, gen uint32) bool {
+	i, s := ref>>1, int(ref&1)
+	if int(i) >= len(n.flows) {
+		return false
+	}
+	fl := &n.flows[i]
+	if fl.gen != gen || fl.kind == kindFree {
+		return false
+	}
+	if f.Class == 0 && f.B[0] == 0 && !checksumGood(f) {
+		n.sw.CountDrop(f.In, vswitch.BadChecksum)
+		return true
+	}
+	fl.packets[s]++
+	fl.bytes[s] += uint64(f.End - f.L3)
+	switch fl.kind {
+	case kindTCP:
+		n.tcpFromTap(i, f)
+	case kindUDP:
+		n.udpFromTap(i, f)
+	case kindPing:
+		n.pingFromTap(i, f)
+	case kindPair:
+		n.pairForward(i, s, f)
+	}
+	return true
+}
+
+// checksumGood verifies the transport checksum unless the sender's kernel left
+// it open or vouches for it.
+func checksumGood(f *vswitch.Frame) bool {
+	if f.B[0]&(vswitch.VnetNeedsCsum|vswitch.VnetDataValid) != 0 {
+		return true
+	}
+	b := f.B[f.L4:f.End]
+	switch f.Proto {
+	case vswitch.ProtoTCP, vswitch.ProtoICMPv6:
+	case vswitch.ProtoUDP:
+		if !f.V6 && b[6]|b[7] == 0 {
+			return true
+		}
+		b = b[:min(len(b), int(binary.BigEndian.Uint16(b[4:])))]
+	case vswitch.ProtoICMP:
+		return vswitch.Checksum(b, 0) == 0
+	default:
+		return true
+	}
+	return vswitch.Checksum(b, vswitch.PseudoSum(f.SrcIP(), f.DstIP(), f.Proto, len(b))) == 0
+}
+
+// Event notes what epoll says of a descriptor and queues its flow.
+func (n *NAT) Event(t vswitch.Token, events uint32) {
+	if t.Kind() == kindListenToken {
+		n.listenerReady(t)
+		return
+	}
+	i := t.Index()
+	if int(i) >= len(n.flows) || n.flows[i].gen != t.Gen() || n.flows[i].kind == kindFree {
+		return
+	}
+	f := &n.flows[i]
+	if events&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP) != 0 {
+		f.set(fReady)
+	}
+	if events&unix.EPOLLOUT != 0 {
+		f.set(fWritable)
+	}
+	if events&unix.EPOLLERR != 0 {
+		f.set(fError)
+	}
+	n.queue(i)
+}
+
+func (n *NAT) token(i uint32) vswitch.Token {
+	return vswitch.MakeToken(kindFlowToken, n.flows[i].gen, i)
+}
+
+func (n *NAT) queue(i uint32) {
+	f := &n.flows[i]
+	if !f.has(fQueued) {
+		f.set(fQueued)
+		n.sw.Enqueue(n.token(i))
+	}
+}
+
+// Run works on one flow or listener for its share of a turn.
+func (n *NAT) Run(t vswitch.Token) bool {
+	if t.Kind() == kindListenToken {
+		return n.listenerRun(t)
+	}
+	i := t.Index()
+	f := &n.flows[i]
+	if f.gen != t.Gen() || f.kind == kindFree {
+		return false
+	}
+	f.unset(fQueued)
+	again := false
+	switch f.kind {
+	case kindTCP:
+		again = n.tcpRun(i)
+	case kindUDPSocket:
+		again = n.udpRun(i)
+	case kindPing:
+		again = n.pingRun(i)
+	}
+	if again && f.gen == t.Gen() {
+		f.set(fQueued)
+		return true
+	}
+	return false
+}
+
+// Flush sends the acknowledgements that a batch left owing.
+func (n *NAT) Flush() {
+	for k := 0; k < len(n.acks); k++ {
+		i := n.acks[k]
+		f := &n.flows[i]
+		if f.kind == kindTCP && f.has(fListed) {
+			f.unset(fListed)
+			n.tcpAcknowledge(i)
+		}
+	}
+	n.acks = n.acks[:0]
+}
+
+// expired handles the timer of a flow that is due.
+func (n *NAT) expired(i uint32) {
+	f := &n.flows[i]
+	switch f.kind {
+	case kindTCP:
+		n.tcpExpired(i)
+	case kindUDP, kindPing, kindPair:
+		n.idle(i)
+	case kindUDPSocket:
+		n.drop(i)
+	}
+}
+
+// idle ends a flow that was silent for long enough, or looks again later.
+func (n *NAT) idle(i uint32) {
+	f := &n.flows[i]
+	if due := f.used + f.lifetime(); due > n.sw.Now() {
+		n.arm(i, due)
+		return
+	}
+	n.drop(i)
+}
+
+// drop ends a flow of any kind now: its socket is closed (TCP: with a reset if
+// bytes are outstanding), its record is free.
+func (n *NAT) drop(i uint32) {
+	f := &n.flows[i]
+	n.unlinkTimer(i)
+	switch f.kind {
+	case kindTCP:
+		n.tcpCleanup(i)
+	case kindPair:
+		n.pairs--
+	}
+	if s := f.udp.socket; f.kind == kindUDP && s != none {
+		u := &n.flows[s]
+		if u.udp.refs--; u.udp.refs == 0 {
+			n.drop(s)
+		}
+	}
+	if f.fd >= 0 {
+		sysClose(int(f.fd))
+		f.fd = -1
+	}
+	n.release(i)
+}
+
+// PortGone ends the flows of a port that leaves the switch.
+func (n *NAT) PortGone(p *vswitch.Port) {
+	for _, id := range n.pairsTo(p) {
+		n.drop(id)
+	}
+	for n.perPort[p.ID].first != none {
+		i := n.perPort[p.ID].first
+		// A socket record goes with the last of its flows; should it stand first,
+		// take one of its flows instead.
+		for n.flows[i].kind == kindUDPSocket && n.flows[i].udp.refs > 0 && n.flows[i].nextPort != none {
+			i = n.flows[i].nextPort
+		}
+		if fl := &n.flows[i]; fl.kind == kindTCP && fl.fd >= 0 {
+			abort(int(fl.fd))
+		}
+		n.drop(i)
+	}
+	n.unpublishPort(p)
+}
+
+// pairsTo lists the pair flows whose second side is p; their records are in
+// the list of the first.
+func (n *NAT) pairsTo(p *vswitch.Port) []uint32 {
+	if n.pairs == 0 {
+		return nil
+	}
+	var ids []uint32
+	for i := uint32(0); i < n.top; i++ {
+		if f := &n.flows[i]; f.kind == kindPair && f.sides[1].port == p.ID {
+			ids = append(ids, i)
+		}
+	}
+	return ids
+}

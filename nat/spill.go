@@ -1,0 +1,47 @@
+package nat
+
+import (
+	"tapswitch/switch"
+)
+
+// spillPool holds what a socket did not take of a frame: at most one
+// super-frame per connection, in blocks of off-heap memory that are reused. The
+// window offered to the container counts on it, which also lets the socket run
+// full now and then: only then does the kernel grow its send buffer.
+type spillPool struct {
+	blocks [][]byte
+	free   []uint32
+	lens   []int
+}
+
+const (
+	spillSize = 65536
+	maxSpills = 1024
+)
+
+// get takes a block and fills it with b, or reports none.
+func (s *spillPool) get(b []byte) uint32 {
+	if len(b) > spillSize {
+		return none
+	}
+	if len(s.free) == 0 {
+		if len(s.blocks) >= maxSpills {
+			return none
+		}
+		m, err := vswitch.OffHeap(spillSize)
+		if err != nil {
+			return none
+		}
+		s.blocks = append(s.blocks, m)
+		s.lens = append(s.lens, 0)
+		s.free = append(s.free, uint32(len(s.blocks)-1))
+	}
+	i := s.free[len(s.free)-1]
+	s.free = s.free[:len(s.free)-1]
+	s.lens[i] = copy(s.blocks[i], b)
+	return i
+}
+
+func (s *spillPool) bytes(i uint32) []byte { return s.blocks[i][:s.lens[i]] }
+
+func (s *spillPool) put(i uint32) { s.free = append(s.free, i) }

@@ -1,0 +1,59 @@
+package nat
+
+import "tapswitch/switch"
+
+// tcpExpired handles a connection's timer: a handshake or bytes without an
+// answer, a closed window, the end of lingering.
+func (n *NAT) tcpExpired(i uint32) {
+	fl := &n.flows[i]
+	t := &fl.tcp
+	switch fl.state {
+	case lingering:
+		n.drop(i)
+		return
+	case connecting:
+		n.Stats.TCPTimeouts++
+		n.drop(i)
+		return
+	case synReceived, synSent:
+		if t.retries++; t.retries > 6 {
+			n.Stats.TCPTimeouts++
+			n.tcpAbort(i, false)
+			return
+		}
+		t.rto = min(t.rto*2, rtoMax)
+		n.tcpSendSYN(i)
+		return
+	}
+	if t.sndMax == t.sndUna {
+		if t.probe {
+			n.tcpProbe(i)
+		}
+		return
+	}
+	if t.retries++; t.retries > maxRetries {
+		n.Stats.TCPTimeouts++
+		n.tcpAbort(i, true)
+		return
+	}
+	t.rto = min(t.rto*2, rtoMax)
+	if t.wnd == 0 && !fl.has(fFinOut) {
+		t.retries = min(t.retries, maxRetries-1) // a closed window may stay so
+		n.tcpProbe(i)
+		return
+	}
+	n.tcpGoBack(i)
+	t.cwnd = minCwnd
+	n.arm(i, n.sw.Now()+int64(t.rto)*1e6)
+}
+
+// tcpProbe asks the container for its window with an old sequence number,
+// which it must answer (RFC 9293, 3.8.6.1).
+func (n *NAT) tcpProbe(i uint32) {
+	fl := &n.flows[i]
+	t := &fl.tcp
+	n.tcpSendControl(fl, vswitch.TCPAck, t.sndUna-1)
+	t.probe = true
+	t.rto = min(t.rto*2, rtoMax)
+	n.arm(i, n.sw.Now()+int64(t.rto)*1e6)
+}

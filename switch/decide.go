@@ -1,0 +1,225 @@
+package vswitch
+
+// ActionKind is what becomes of a frame.
+type ActionKind uint8
+
+// The kinds of action. Consumed and Flood are never cached.
+const (
+	ActDrop     ActionKind = iota // counted under Action.Reason
+	ActOutput                     // to Action.Port
+	ActFlood                      // to the other ports of the bridge
+	ActGateway                    // to the gateway's flow Action.Flow
+	ActConsumed                   // the gateway took it; nothing more to do
+)
+
+// Action is the decision for a frame.
+type Action struct {
+	Kind    ActionKind
+	Reason  Reason
+	Port    PortID
+	Flow    uint32
+	FlowGen uint32
+}
+
+// Drop is the action that ends a frame under reason r.
+func Drop(r Reason) Action { return Action{Kind: ActDrop, Reason: r} }
+
+// Gateway routes what is sent to a bridge's gateway MAC. All calls come from
+// the loop's thread.
+type Gateway interface {
+	// Resolve decides about a frame that no cached flow covers. It may answer or
+	// start a flow and return ActConsumed; ActGateway names a flow whose later
+	// frames come to Deliver while the generations stand.
+	Resolve(f *Frame) Action
+	// Deliver takes a frame of a flow that Resolve named. It returns false if the
+	// flow is no more: the frame is then decided anew.
+	Deliver(f *Frame, flow, gen uint32) bool
+	// Event reports epoll events of a descriptor registered with Switch.Watch.
+	Event(t Token, events uint32)
+	// Run does a bounded piece of the work queued under t and says whether more is
+	// left.
+	Run(t Token) bool
+	// Flush sends what was held back while a batch was handled.
+	Flush()
+	// Expire does what is due at now and returns when it wants to be called next
+	// (nanoseconds of the switch's clock), or 0 for never.
+	Expire(now int64) int64
+	// PortGone ends what belongs to the port.
+	PortGone(p *Port)
+}
+
+// input is the way of each frame: cache, else upcall, then the action. b is
+// borrowed from the read buffer.
+func (s *Switch) input(p *Port, b []byte) {
+	f := &s.frame
+	f.Parse(p, b)
+	p.Stats.TxFrames++
+	p.Stats.TxBytes += uint64(len(b) - VnetLen)
+	if f.Class != 0 || p.cache == nil {
+		s.upcall(f)
+		return
+	}
+	e := p.cache.lookup(&f.Key)
+	if e == nil || e.gen != s.generations(p, e.act) {
+		s.upcall(f)
+		return
+	}
+	p.Stats.Hits++
+	if e.seen != s.now32 {
+		s.refresh(p, e)
+	}
+	if !s.apply(f, e.act) {
+		s.upcall(f)
+	}
+}
+
+// generations is the sum under which a decision with action a made for a frame
+// from p holds. It is never 0.
+func (s *Switch) generations(p *Port, a Action) uint64 {
+	g := 1 + s.policyGen + p.gen + p.bridge.gen
+	if a.Kind == ActOutput {
+		if q := s.port(a.Port); q != nil {
+			g += q.gen
+		}
+	}
+	return g
+}
+
+// refresh carries out a cached flow's side effects, at most once a second.
+func (s *Switch) refresh(p *Port, e *cacheEntry) {
+	e.seen = s.now32
+	if fdb := p.bridge.fdb; e.src != fdbNone && int(e.src) < len(fdb.entries) && fdb.entries[e.src].generation == e.srcGen {
+		fdb.entries[e.src].seen = s.now32
+	}
+}
+
+// upcall decides anew, caches the answer if it depends on nothing but the key,
+// and carries it out.
+func (s *Switch) upcall(f *Frame) {
+	p := f.In
+	p.Stats.Upcalls++
+	act, src := s.decide(f)
+	if f.Class == 0 && act.Kind != ActConsumed && act.Kind != ActFlood {
+		if p.cache == nil {
+			p.cache = new(flowCache) // first traffic: idle ports cost nothing
+		}
+		e := p.cache.insert(&f.Key)
+		e.act, e.gen, e.seen, e.src = act, s.generations(p, act), s.now32, src
+		if src != fdbNone {
+			e.srcGen = p.bridge.fdb.entries[src].generation
+		}
+	}
+	if !s.apply(f, act) {
+		s.count(p, NoFlow)
+	}
+}
+
+// decide says what becomes of a frame, and the source's FDB entry. It changes
+// nothing but what the switch learns; the gateway's part is Resolve.
+func (s *Switch) decide(f *Frame) (Action, uint32) {
+	p, br := f.In, f.In.bridge
+	if f.Class&ClassBad != 0 {
+		return Drop(f.Reason), fdbNone
+	}
+	dst, src := f.DstMAC(), f.SrcMAC()
+	if src.Multicast() {
+		return Drop(SourceMulticast), fdbNone
+	}
+	if src == br.MAC {
+		return Drop(SourceGateway), fdbNone
+	}
+	if p.blockedUntil > s.now32 {
+		return Drop(Loop), fdbNone
+	}
+	if !p.Spoof {
+		if r := p.guard(f); r != Delivered {
+			return Drop(r), fdbNone
+		}
+	}
+	i := s.learn(p, src)
+	if p.blockedUntil > s.now32 {
+		return Drop(Loop), fdbNone
+	}
+	if dst == br.MAC {
+		if f.EtherType == EtherARP {
+			return s.arp(f), i
+		}
+		if f.Class&ClassNeighbour != 0 {
+			return s.ndp(f), i
+		}
+		if !f.IP() {
+			return Drop(NoProtocol), i
+		}
+		return s.gateway.Resolve(f), i
+	}
+	if dst.Multicast() {
+		return s.group(f, dst), i
+	}
+	at := br.fdb.find(dst, s.now32)
+	if at == fdbNone {
+		if br.trusted > 0 {
+			return Action{Kind: ActFlood}, i
+		}
+		return Drop(UnknownMAC), i
+	}
+	out := br.fdb.entries[at].port
+	if out == p.ID {
+		return Drop(Reflected), i
+	}
+	return Action{Kind: ActOutput, Port: out}, i
+}
+
+// learn refreshes the source's entry; only trusted ports make new ones.
+func (s *Switch) learn(p *Port, src MAC) uint32 {
+	if !p.Spoof {
+		return p.bridge.fdb.find(src, s.now32)
+	}
+	i, changed, loop := p.bridge.fdb.learn(src, p, s.now32)
+	if changed {
+		p.bridge.gen++
+	}
+	if loop {
+		p.blockedUntil = s.now32 + fdbLoopBlock
+		p.gen++
+		s.logf("port %s: %s jumps between ports: blocked for %d s, a loop outside of the switch", p.Name, src, fdbLoopBlock)
+	}
+	return i
+}
+
+// group decides about multicast and broadcast: what asks for the gateway is
+// answered, the rest floods the bridge.
+func (s *Switch) group(f *Frame, dst MAC) Action {
+	if dst[0] == 0x01 && dst[1] == 0x80 && dst[2] == 0xc2 && dst[3]|dst[4] == 0 && dst[5] < 0x10 {
+		return Drop(ReservedMulticast) // IEEE 802.1Q, 8.6.3
+	}
+	if f.Class&ClassNeighbour != 0 {
+		var a Action
+		if f.EtherType == EtherARP {
+			a = s.arp(f)
+		} else {
+			a = s.ndp(f)
+		}
+		if a.Kind != ActDrop {
+			return a
+		}
+	}
+	return Action{Kind: ActFlood}
+}
+
+// apply carries an action out. It returns false if the gateway no longer knows
+// the flow.
+func (s *Switch) apply(f *Frame, a Action) bool {
+	switch a.Kind {
+	case ActOutput:
+		if r := s.Output(s.port(a.Port), f.B); r != Delivered {
+			s.count(f.In, r)
+		}
+	case ActGateway:
+		return s.gateway.Deliver(f, a.Flow, a.FlowGen)
+	case ActFlood:
+		s.flood(f)
+	case ActDrop:
+		s.count(f.In, a.Reason)
+	}
+	return true
+}

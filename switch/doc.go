@@ -1,0 +1,23 @@
+// Package vswitch is the datapath of tapswitch: Ethernet ports over TAP
+// devices, bridges that keep them apart, and the one decision function that
+// says what becomes of a frame.
+//
+// A frame meets the files in this order:
+//
+//	loop.go     a port is readable: read frames until its budget is spent
+//	frame.go    parse: offsets, the flow key, what makes it uncacheable
+//	cache.go    hit: the actions decided for the frame before it
+//	decide.go   miss: guard, learn, look up, resolve (the upcall)
+//	guard.go    a container speaks only with its own addresses
+//	fdb.go      which port holds a MAC address
+//	neigh.go    the gateway's own ARP and neighbour discovery
+//	output.go   write to a port, flood a bridge
+//	offload.go  segments and checksums for a port that cannot take them
+//	drop.go     every way in which a frame can end
+//
+// All of it runs on one locked thread, the loop. Nothing here allocates,
+// locks or blocks for a frame; control reaches the loop as functions handed
+// to Switch.Do. Frames for the gateway's MAC go to a Gateway (package nat),
+// which answers with the same actions, so that routed frames are cached like
+// switched ones.
+package vswitch

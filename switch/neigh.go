@@ -1,0 +1,81 @@
+package vswitch
+
+import "net/netip"
+
+// arp answers a request for the gateway's address (RFC 826). ActDrop means
+// that it was for somebody else.
+func (s *Switch) arp(f *Frame) Action {
+	a, br := f.B[f.L3:], f.In.bridge
+	if be16(a) != 1 || be16(a[2:]) != EtherIPv4 || a[4] != 6 || a[5] != 4 {
+		return Drop(BadIP)
+	}
+	if be16(a[6:]) != 1 || !br.Gateway.Is4() || netip.AddrFrom4([4]byte(a[24:28])) != br.Gateway {
+		return Drop(NotForGateway)
+	}
+	b := s.scratch[:VnetLen+EthLen+ARPLen]
+	clear(b[:VnetLen])
+	r := b[VnetLen:]
+	copy(r, f.B[VnetLen+6:VnetLen+12])
+	copy(r[6:], br.MAC[:])
+	put16(r[12:], EtherARP)
+	copy(r[14:], []byte{0, 1, 8, 0, 6, 4, 0, 2})
+	copy(r[22:], br.MAC[:])
+	copy(r[28:], a[24:28])
+	copy(r[32:], a[8:18])
+	s.reply(f, b)
+	return Action{Kind: ActConsumed}
+}
+
+// ndp answers neighbour solicitations for the gateway's addresses (RFC 4861,
+// 7.2.4). Router solicitations end here, unanswered: routes are static.
+// ActDrop means that it was for somebody else.
+func (s *Switch) ndp(f *Frame) Action {
+	p, br := f.B[f.L4:f.End], f.In.bridge
+	if f.TTL != 255 { // RFC 4861, 7.1.1: from further away than the link
+		return Action{Kind: ActConsumed}
+	}
+	if p[0] == 133 {
+		return Action{Kind: ActConsumed}
+	}
+	if p[0] != 135 || len(p) < 24 {
+		return Drop(NotForGateway)
+	}
+	target := netip.AddrFrom16([16]byte(p[8:24]))
+	if !br.Subnet6.IsValid() || target != br.Gateway6 && target != br.LinkLocal() {
+		return Drop(NotForGateway)
+	}
+	const naLen = 32
+	b := s.scratch[:VnetLen+EthLen+IPv6Len+naLen]
+	clear(b)
+	e := b[VnetLen:]
+	ip, na := e[EthLen:], e[EthLen+IPv6Len:]
+	flags := byte(0xe0) // router, solicited, override
+	dst, dmac := f.SrcIP(), f.SrcMAC()
+	if f.Src().IsUnspecified() { // somebody probes for our address: tell everybody
+		flags, dmac = 0xa0, MAC{0x33, 0x33, 0, 0, 0, 1}
+		all := netip.AddrFrom16([16]byte{0xff, 0x02, 15: 1}).As16()
+		copy(ip[24:], all[:])
+	} else {
+		copy(ip[24:], dst)
+	}
+	copy(e, dmac[:])
+	copy(e[6:], br.MAC[:])
+	put16(e[12:], EtherIPv6)
+	ip[0], ip[6], ip[7] = 0x60, ProtoICMPv6, 255
+	put16(ip[4:], naLen)
+	copy(ip[8:], p[8:24])
+	na[0], na[4] = 136, flags
+	copy(na[8:], p[8:24])
+	na[24], na[25] = 2, 1 // target link-layer address
+	copy(na[26:], br.MAC[:])
+	put16(na[2:], Checksum(na, PseudoSum(ip[8:24], ip[24:40], ProtoICMPv6, naLen)))
+	s.reply(f, b)
+	return Action{Kind: ActConsumed}
+}
+
+// reply sends b back through the port f came from.
+func (s *Switch) reply(f *Frame, b []byte) {
+	if r := s.Output(f.In, b); r != Delivered {
+		s.count(f.In, r)
+	}
+}

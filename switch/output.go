@@ -1,0 +1,83 @@
+package vswitch
+
+import "golang.org/x/sys/unix"
+
+// Output writes b, a virtio header and a frame, to p, after making of it what
+// p can take. It returns Delivered or why not. b is borrowed; its headers may
+// be rewritten while a super-frame is split. The caller counts the drop where
+// the frame came from.
+func (s *Switch) Output(p *Port, b []byte) Reason {
+	if p == nil {
+		return UnknownMAC
+	}
+	if need := needs(b); need&^p.caps != 0 {
+		return s.soften(p, b)
+	}
+	return s.write(p, b)
+}
+
+// needs is what a device must know to take the frame as it is.
+func needs(b []byte) Caps {
+	if b[0]|b[1] == 0 {
+		return 0
+	}
+	var c Caps
+	if b[0]&VnetNeedsCsum != 0 {
+		c = CapCsum
+	}
+	switch b[1] &^ GSOECN {
+	case GSOTCPv4, GSOTCPv6:
+		c |= CapTSO
+	case GSOUDPL4:
+		c |= CapUSO
+	}
+	return c
+}
+
+func (s *Switch) write(p *Port, b []byte) Reason {
+	switch e := p.Device.Write(b); e {
+	case 0:
+	case unix.EIO, unix.EBADFD, unix.ENODEV:
+		return PortDown
+	case unix.EINVAL:
+		return BadVnet
+	case unix.EFBIG, unix.EMSGSIZE:
+		return TooBig
+	default:
+		return NoBuffer
+	}
+	p.Stats.RxFrames++
+	p.Stats.RxBytes += uint64(len(b) - VnetLen)
+	// The kernel received the frame inside the write: the answer may be in the
+	// ring already, and reading it now costs less than a turn through epoll.
+	s.enqueuePort(p)
+	return Delivered
+}
+
+// flood sends f to all other ports of its bridge. A frame that reached nobody
+// because nobody else is there is no drop.
+func (s *Switch) flood(f *Frame) {
+	var worst Reason
+	sent := false
+	unknown := f.Class&ClassGroup == 0
+	for _, p := range f.In.bridge.ports {
+		if p == f.In || p.blockedUntil > s.now32 || unknown && !p.Spoof {
+			continue
+		}
+		if r := s.Output(p, f.B); r != Delivered {
+			worst = r
+		} else {
+			sent = true
+		}
+	}
+	if !sent && worst != Delivered {
+		s.count(f.In, worst)
+	}
+}
+
+// count notes a drop on the port that the frame came from.
+func (s *Switch) count(p *Port, r Reason) { p.Stats.Drops[r]++ }
+
+// CountDrop notes for the gateway that a frame which came from p, or was meant
+// for it, ended under r.
+func (s *Switch) CountDrop(p *Port, r Reason) { s.count(p, r) }
