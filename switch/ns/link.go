@@ -265,3 +265,12 @@ func (in *Inside) call(req *nl.NetlinkRequest) ([][]byte, error) {
 		}
 	}
 }
+
+// Loopback sets lo up.
+func (in *Inside) Loopback() error { return in.setUp(1) }
+
+// Has says whether the namespace has an interface of that name.
+func (in *Inside) Has(name string) bool {
+	_, err := in.index(name)
+	return err == nil
+}

@@ -1,0 +1,266 @@
+// Package api holds what the control API speaks: HTTP and JSON on a unix
+// socket, version 1, to which later versions only add. Keys are snake_case,
+// lists are never null, times RFC 3339, units stand in names.
+package api
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+)
+
+// Version is the API's version, the prefix of each path.
+const Version = "v1"
+
+// Error is what a failed request answers, under the key "error".
+type Error struct {
+	Code    string `json:"code"` // bad_request, not_found, conflict, failed, not_executable, no_command
+	Message string `json:"message"`
+	Hint    string `json:"hint,omitempty"`
+}
+
+func (e *Error) Error() string {
+	if e.Hint != "" {
+		return e.Message + " (" + e.Hint + ")"
+	}
+	return e.Message
+}
+
+// Codes of errors.
+const (
+	BadRequest    = "bad_request"
+	NotFound      = "not_found"
+	Conflict      = "conflict"
+	Failed        = "failed"
+	NotExecutable = "not_executable"
+	NoCommand     = "no_command"
+)
+
+// Errorf makes an Error.
+func Errorf(code, format string, args ...any) *Error {
+	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
+}
+
+// WithHint adds the next step.
+func (e *Error) WithHint(format string, args ...any) *Error {
+	e.Hint = fmt.Sprintf(format, args...)
+	return e
+}
+
+// Network is one network as `network ls` and `network inspect` show it.
+type Network struct {
+	ID         string     `json:"id"`
+	Name       string     `json:"name"`
+	Driver     string     `json:"driver"`
+	Internal   bool       `json:"internal"`
+	Subnets    []Subnet   `json:"subnets"`
+	MTU        int        `json:"mtu"`
+	MAC        string     `json:"gateway_mac"`
+	Origin     string     `json:"origin"`
+	Containers []Attached `json:"containers"`
+}
+
+// Subnet is a network's address range and gateway.
+type Subnet struct {
+	Subnet  netip.Prefix `json:"subnet"`
+	Gateway netip.Addr   `json:"gateway"`
+}
+
+// Attached is a container on a network.
+type Attached struct {
+	ID   string `json:"id"`
+	Name string `json:"name"`
+	IP   string `json:"ip"`
+	IP6  string `json:"ip6"`
+	MAC  string `json:"mac"`
+}
+
+// Container is one container as `ps` and `inspect` show it.
+type Container struct {
+	ID       string     `json:"id"`
+	Name     string     `json:"name"`
+	Pid      *int       `json:"pid"` // null where no process is the container's own
+	Origin   string     `json:"origin"`
+	Kind     string     `json:"kind"`  // run, hold, join
+	State    string     `json:"state"` // created, running, exited
+	ExitCode *int       `json:"exit_code,omitempty"`
+	Command  []string   `json:"command"`
+	Created  time.Time  `json:"created"`
+	Networks []Endpoint `json:"networks"`
+	Ports    []Port     `json:"ports"`
+	Hostname string     `json:"hostname,omitempty"`
+	Log      string     `json:"log,omitempty"`
+}
+
+// Endpoint is a container's attachment to one network.
+type Endpoint struct {
+	Network string `json:"network"`
+	IP      string `json:"ip"`
+	IP6     string `json:"ip6"`
+	MAC     string `json:"mac"`
+	Gateway string `json:"gateway"`
+	IfName  string `json:"ifname"`
+
+	Gateway6 string   `json:"gateway6,omitempty"`
+	Aliases  []string `json:"aliases,omitempty"`
+	Stats    *Stats   `json:"stats,omitempty"`
+}
+
+// Stats counts an interface's frames and bytes as the container sees them.
+type Stats struct {
+	RxFrames uint64            `json:"rx_frames"`
+	RxBytes  uint64            `json:"rx_bytes"`
+	TxFrames uint64            `json:"tx_frames"`
+	TxBytes  uint64            `json:"tx_bytes"`
+	Upcalls  uint64            `json:"upcalls"`
+	Hits     uint64            `json:"cache_hits"`
+	Drops    map[string]uint64 `json:"drops"`
+}
+
+// Port is a published port.
+type Port struct {
+	Protocol      string `json:"protocol"`
+	HostIP        string `json:"host_ip"`
+	HostPort      uint16 `json:"host_port"`
+	ContainerPort uint16 `json:"container_port"`
+}
+
+// Attachment asks for a network.
+type Attachment struct {
+	Network string   `json:"network"`
+	IP      string   `json:"ip,omitempty"`
+	IP6     string   `json:"ip6,omitempty"`
+	MAC     string   `json:"mac,omitempty"`
+	Aliases []string `json:"aliases,omitempty"`
+	IfName  string   `json:"ifname,omitempty"`
+}
+
+// Create asks for a container. With descriptors 0, 1 and 2 beside the request
+// these are its standard files; else its output goes to its log.
+type Create struct {
+	Name      string       `json:"name,omitempty"`
+	Networks  []Attachment `json:"networks,omitempty"` // none: the default network
+	Publish   []string     `json:"publish,omitempty"`
+	Command   []string     `json:"command,omitempty"` // none: a namespace that is held open
+	Env       []string     `json:"env,omitempty"`
+	Workdir   string       `json:"workdir,omitempty"`
+	Hostname  string       `json:"hostname,omitempty"`
+	TTY       bool         `json:"tty,omitempty"`
+	Init      bool         `json:"init,omitempty"`
+	Remove    bool         `json:"remove,omitempty"`
+	PlainTAP  bool         `json:"plain_tap,omitempty"` // no offload
+	Spoof     bool         `json:"spoof,omitempty"`
+	Origin    string       `json:"origin,omitempty"`
+	Ephemeral bool         `json:"ephemeral,omitempty"` // not kept over a restart
+}
+
+// Reserve asks for addresses for a namespace that the caller will put on the
+// switch with Join.
+type Reserve struct {
+	Name     string       `json:"name"`
+	Networks []Attachment `json:"networks,omitempty"`
+	Publish  []string     `json:"publish,omitempty"`
+	PlainTAP bool         `json:"plain_tap,omitempty"`
+	Spoof    bool         `json:"spoof,omitempty"`
+	Pid      int          `json:"pid,omitempty"`
+	Netns    string       `json:"netns,omitempty"`
+	NoRoute  bool         `json:"no_default_route,omitempty"`
+	Lifetime string       `json:"lifetime"` // pidfd, until_del, until_error
+	Origin   string       `json:"origin,omitempty"`
+}
+
+// Reservation is what the caller is to set up; it lapses after half a minute.
+type Reservation struct {
+	ID         string      `json:"id"`
+	Interfaces []Interface `json:"interfaces"`
+	DNS        []string    `json:"dns"`
+}
+
+// Interface says how an interface inside a namespace is set up.
+type Interface struct {
+	Name     string   `json:"name"`
+	MAC      string   `json:"mac"`
+	MTU      int      `json:"mtu"`
+	Addrs    []string `json:"addrs"` // with prefix length
+	Gateway  string   `json:"gateway,omitempty"`
+	Gateway6 string   `json:"gateway6,omitempty"`
+	Offload  bool     `json:"offload"`
+}
+
+// Join puts a reserved namespace on the switch: the TAP descriptors of its
+// interfaces come beside the request in their order, and a pidfd where that is
+// the lifetime.
+type Join struct {
+	Reservation string `json:"reservation"`
+	Pid         int    `json:"pid,omitempty"`
+}
+
+// Exec runs a command in a container, with descriptors 0, 1 and 2 beside it.
+type Exec struct {
+	Command []string `json:"command"`
+	Env     []string `json:"env,omitempty"`
+	Workdir string   `json:"workdir,omitempty"`
+	TTY     bool     `json:"tty,omitempty"`
+}
+
+// Exit is how a process ended.
+type Exit struct {
+	Code int `json:"exit_code"`
+}
+
+// Session names a running exec.
+type Session struct {
+	ID string `json:"id"`
+}
+
+// Status is what `status` shows.
+type Status struct {
+	Version     string            `json:"version"`
+	Pid         int               `json:"pid"`
+	WorkerPid   int               `json:"worker_pid"`
+	Started     time.Time         `json:"started"`
+	UptimeSec   float64           `json:"uptime_seconds"`
+	Socket      string            `json:"socket"`
+	Config      string            `json:"config"`
+	ConfigError string            `json:"config_error,omitempty"`
+	Ephemeral   bool              `json:"ephemeral"`
+	Networks    int               `json:"networks"`
+	Containers  int               `json:"containers"`
+	RxFrames    uint64            `json:"rx_frames"`
+	RxBytes     uint64            `json:"rx_bytes"`
+	TxFrames    uint64            `json:"tx_frames"`
+	TxBytes     uint64            `json:"tx_bytes"`
+	Drops       map[string]uint64 `json:"drops"`
+	Flows       map[string]int    `json:"flows"`
+	NAT         map[string]uint64 `json:"nat"`
+	DNS         map[string]uint64 `json:"dns"`
+	FDs         int               `json:"descriptors"`
+	FDLimit     uint64            `json:"descriptors_limit"`
+	Upstreams   []string          `json:"dns_upstreams"`
+}
+
+// FDBEntry is one row of a bridge's forwarding database.
+type FDBEntry struct {
+	Network   string `json:"network"`
+	MAC       string `json:"mac"`
+	Interface string `json:"interface"`
+	Static    bool   `json:"static"`
+	AgeSec    uint32 `json:"age_seconds"`
+}
+
+// Flow is one flow, as a container and as the host see it.
+type Flow struct {
+	Protocol  string  `json:"protocol"`
+	Kind      string  `json:"kind"`
+	State     string  `json:"state"`
+	Container string  `json:"container"`
+	Local     string  `json:"local"`
+	Remote    string  `json:"remote"`
+	HostLocal string  `json:"host_local"`
+	HostPeer  string  `json:"host_remote"`
+	AgeSec    float64 `json:"age_seconds"`
+	TxBytes   uint64  `json:"tx_bytes"`
+	RxBytes   uint64  `json:"rx_bytes"`
+	TxPackets uint64  `json:"tx_packets"`
+	RxPackets uint64  `json:"rx_packets"`
+}

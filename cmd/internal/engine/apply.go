@@ -1,0 +1,236 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"sort"
+	"strings"
+	"sync"
+
+	"tapswitch/cmd/internal/api"
+	"tapswitch/cmd/internal/porter"
+	"tapswitch/configs"
+)
+
+// Apply makes what the configuration says and is not there, and takes away
+// what came from an earlier one and is no longer in it. What did not change is
+// not touched, nor is what came by command or API.
+func (e *Engine) Apply(c porter.Config) error {
+	e.mu.Lock()
+	e.config = c
+	doomed, fresh := e.difference(c.Config)
+	e.mu.Unlock()
+	for _, d := range doomed {
+		e.remove(d)
+	}
+	if err := e.applyNetworks(c.Config); err != nil {
+		return err
+	}
+	e.setPolicy(c.Config)
+	e.publishNames()
+	return e.createAll(fresh)
+}
+
+// difference lists containers of the file to be taken away, and those to be
+// made. The lock is held.
+func (e *Engine) difference(c *configs.Config) (doomed []*container, fresh []configs.Container) {
+	want := make(map[string]configs.Container)
+	for _, x := range c.Containers {
+		want[x.Name] = x
+	}
+	changed := e.changedNetworks(c)
+	for _, old := range e.containers {
+		if old.origin != "file" {
+			continue
+		}
+		w, ok := want[old.name]
+		from, _ := old.from.(configs.Container)
+		if ok && old.state != stateExited && from.Equal(w) && !old.uses(changed) {
+			delete(want, old.name)
+			continue
+		}
+		doomed = append(doomed, old)
+	}
+	for _, x := range c.Containers {
+		if w, ok := want[x.Name]; ok {
+			fresh = append(fresh, w)
+		}
+	}
+	return doomed, fresh
+}
+
+func (c *container) uses(names map[string]bool) bool {
+	for _, ep := range c.endpoints {
+		if names[ep.net.cfg.Name] {
+			return true
+		}
+	}
+	return false
+}
+
+// changedNetworks are those of the file that go or become different.
+func (e *Engine) changedNetworks(c *configs.Config) map[string]bool {
+	want := make(map[string]configs.Network)
+	for _, n := range c.Networks {
+		want[n.Name] = n
+	}
+	changed := make(map[string]bool)
+	for name, n := range e.networks {
+		if w, ok := want[name]; n.origin == "file" && (!ok || !w.Equal(n.cfg)) {
+			changed[name] = true
+		}
+	}
+	return changed
+}
+
+func (e *Engine) applyNetworks(c *configs.Config) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for name := range e.changedNetworks(c) {
+		if err := e.removeNetwork(e.networks[name]); err != nil {
+			return fmt.Errorf("network %s changes: %w", name, err)
+		}
+	}
+	for _, n := range c.Networks {
+		if e.networks[n.Name] == nil {
+			if _, err := e.addNetwork(n, "file"); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// createAll makes containers, several at a time: most of the time is the
+// kernel's. Those with addresses of their own go first, so that no other takes
+// them.
+func (e *Engine) createAll(list []configs.Container) error {
+	sort.SliceStable(list, func(i, j int) bool { return fixed(list[i]) && !fixed(list[j]) })
+	split := sort.Search(len(list), func(i int) bool { return !fixed(list[i]) })
+	return errors.Join(e.createSome(list[:split]), e.createInOrder(list[split:]))
+}
+
+func fixed(c configs.Container) bool {
+	for _, a := range c.Networks {
+		if !a.IP.IsValid() {
+			return false
+		}
+	}
+	return true
+}
+
+// createSome makes containers whose addresses are given, in any order.
+func (e *Engine) createSome(list []configs.Container) error {
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var errs []error
+	slots := make(chan struct{}, 8)
+	for _, c := range list {
+		wg.Add(1)
+		slots <- struct{}{}
+		go func() {
+			defer wg.Done()
+			defer func() { <-slots }()
+			if err := e.createConfigured(c); err != nil {
+				mu.Lock()
+				errs = append(errs, fmt.Errorf("container %s: %w", c.Name, err))
+				mu.Unlock()
+			}
+		}()
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// createInOrder makes containers one after the other: the same file gives the
+// same addresses each time.
+func (e *Engine) createInOrder(list []configs.Container) error {
+	var errs []error
+	for _, c := range list {
+		if err := e.createConfigured(c); err != nil {
+			errs = append(errs, fmt.Errorf("container %s: %w", c.Name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (e *Engine) createConfigured(c configs.Container) error {
+	var nets []api.Attachment
+	for _, a := range c.Networks {
+		w := api.Attachment{Network: a.Network, Aliases: a.Aliases, MAC: net.HardwareAddr(a.MAC).String()}
+		if a.IP.IsValid() {
+			w.IP = a.IP.String()
+		}
+		if a.IP6.IsValid() {
+			w.IP6 = a.IP6.String()
+		}
+		nets = append(nets, w)
+	}
+	if len(nets) == 0 {
+		nets = []api.Attachment{{Network: "none"}}
+	}
+	if len(nets) == 1 {
+		nets[0].IfName = c.IfName
+	}
+	if c.Pid > 0 || c.Netns != "" {
+		return e.joinConfigured(c, nets)
+	}
+	_, err := e.make(api.Create{Name: c.Name, Networks: nets, Publish: c.Publish, Command: c.Command, Env: c.Env, Workdir: c.Workdir,
+		Hostname: c.Hostname, PlainTAP: !c.Offload, Spoof: c.Spoof, Origin: "file"}, nil, c)
+	return err
+}
+
+func (e *Engine) joinConfigured(c configs.Container, nets []api.Attachment) error {
+	r := api.Reserve{Name: c.Name, Networks: nets, Publish: c.Publish, PlainTAP: !c.Offload, Spoof: c.Spoof, Pid: c.Pid, Netns: c.Netns, Origin: "file", Lifetime: lifeError}
+	if c.Pid > 0 {
+		r.Lifetime = lifePidfd
+	}
+	return e.rejoin(r, 0, c)
+}
+
+// rejoin lets the porter enter a namespace, and puts it on the switch.
+func (e *Engine) rejoin(r api.Reserve, startTime uint64, from any) error {
+	e.mu.Lock()
+	c, err := e.newContainer(r.Name, r.Origin, kindJoin, r.Networks, r.Publish)
+	if err != nil {
+		e.mu.Unlock()
+		return err
+	}
+	c.reserve, c.spoof, c.from = r, r.Spoof, from
+	ifs := interfaces(c, !r.PlainTAP, !r.NoRoute)
+	e.mu.Unlock()
+	_, fds, err := e.porter.Call(porter.Message{Op: porter.OpRejoin, Rejoin: &porter.Rejoin{Pid: r.Pid, StartTime: startTime, Netns: r.Netns, Interfaces: ifs}})
+	if err == nil {
+		err = e.enter(c, r.Pid, fds)
+	}
+	if err != nil {
+		e.forget(c)
+	}
+	return err
+}
+
+// Made lists what is there, for `up` to print.
+func (e *Engine) Made() string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var b strings.Builder
+	for _, n := range e.sortedNetworks() {
+		fmt.Fprintf(&b, "network %s %s gateway %s", n.cfg.Name, n.cfg.Subnet, n.cfg.Gateway)
+		if n.cfg.Subnet6.IsValid() {
+			fmt.Fprintf(&b, ", %s gateway %s", n.cfg.Subnet6, n.cfg.Gateway6)
+		}
+		b.WriteByte('\n')
+	}
+	for _, c := range e.sortedContainers() {
+		fmt.Fprintf(&b, "container %s", c.name)
+		for _, ep := range c.endpoints {
+			fmt.Fprintf(&b, " %s on %s", ep.ip, ep.net.cfg.Name)
+		}
+		b.WriteByte('\n')
+		for _, p := range c.ports {
+			fmt.Fprintf(&b, "published %s -> %s:%d/%s\n", p.addr, c.name, p.spec.ContainerPort, p.spec.Proto)
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,212 @@
+// Package engine is the control plane of the switch: networks, containers and
+// published ports, and how they become bridges, ports and listeners. It lives
+// in the worker; what needs namespaces it asks the porter for.
+//
+//	engine.go      the engine and its lock
+//	network.go     networks: addresses, bridges
+//	container.go   containers of ours: create, run, stop, remove
+//	join.go        namespaces of others: reserve, join, leave
+//	attach.go      endpoints: ports of the switch, published ports
+//	apply.go       the configuration: what differs from what is there
+//	state.go       what lasts over a restart
+//	names.go       DNS, resolv.conf and hosts
+//	hostaddr.go    the host's own addresses, as they change
+//	lifetime.go    processes whose end takes their port away
+//	view.go        what the API shows
+package engine
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"tapswitch/cmd/internal/api"
+	"tapswitch/cmd/internal/fdpass"
+	"tapswitch/cmd/internal/porter"
+	"tapswitch/configs"
+	"tapswitch/forward"
+	"tapswitch/nat"
+	"tapswitch/switch"
+)
+
+// Porter is what the engine asks the porter for: one request, one reply.
+type Porter interface {
+	Call(m porter.Message, fds ...int) (porter.Message, []int, error)
+	Tell(m porter.Message)
+}
+
+// Engine holds everything that was made. Its lock guards the maps and is not
+// held while the porter works.
+type Engine struct {
+	log    *slog.Logger
+	start  porter.Start
+	porter Porter
+	sw     *vswitch.Switch
+	nat    *nat.NAT
+	dns    *forward.DNS
+	resolv *forward.Resolv
+
+	mu         sync.Mutex
+	config     porter.Config
+	configErr  string
+	networks   map[string]*network
+	containers map[string]*container // by id
+	names      map[string]*container // by name
+	reserved   map[string]*reservation
+	codes      map[string]exited // of containers that removed themselves
+	sessions   map[string]chan int
+	order      uint64
+	started    time.Time
+	closing    bool
+	lastTotals api.Stats // of containers that are gone
+
+	upstreams atomic.Pointer[upstreamSet]
+	table     atomic.Pointer[nameTable]
+	lifetimes *lifetimes
+	closer    chan struct{} // bounds threads that close TAPs
+	closers   sync.WaitGroup
+	asking    atomic.Int64 // DNS questions in flight
+	ctx       context.Context
+	cancel    context.CancelFunc
+}
+
+type exited struct {
+	code int
+	at   time.Time
+}
+
+// New makes an engine with a running switch and nothing on it.
+func New(start porter.Start, p Porter, log *slog.Logger) (*Engine, error) {
+	e := &Engine{
+		log: log, start: start, porter: p, started: time.Now(),
+		networks: make(map[string]*network), containers: make(map[string]*container), names: make(map[string]*container),
+		reserved: make(map[string]*reservation), codes: make(map[string]exited), sessions: make(map[string]chan int),
+		closer: make(chan struct{}, 32), resolv: forward.NewResolv("/etc/resolv.conf", nil),
+	}
+	e.ctx, e.cancel = context.WithCancel(context.Background())
+	e.table.Store(&nameTable{})
+	e.upstreams.Store(&upstreamSet{})
+	logf := func(format string, args ...any) { log.Info(sprintf(format, args...)) }
+	var err error
+	if e.sw, err = vswitch.New(vswitch.Config{Logf: logf, Gone: e.portGone}); err != nil {
+		return nil, err
+	}
+	e.dns = forward.NewDNS(forward.DNSConfig{Names: e, Upstreams: e.resolvers, Logger: log})
+	limits := start.Config.Config.Limits
+	if e.nat, err = nat.New(e.sw, nat.Config{Local: e, Logf: logf, PerPort: limits.Flows, HalfOpen: limits.HalfOpen, Reassemblies: limits.Fragments}); err != nil {
+		return nil, err
+	}
+	if e.lifetimes, err = newLifetimes(); err != nil {
+		return nil, err
+	}
+	go e.sw.Run()
+	e.setPolicy(start.Config.Config)
+	go e.watchHost()
+	return e, nil
+}
+
+// Close takes all ports away and stops the switch. Containers are the porter's
+// to end.
+func (e *Engine) Close() {
+	e.mu.Lock()
+	e.closing = true
+	var all []*container
+	for _, c := range e.containers {
+		all = append(all, c)
+	}
+	e.mu.Unlock()
+	e.cancel()
+	for _, c := range all {
+		e.detachAll(c)
+	}
+	e.sw.Close()
+	e.closers.Wait()
+}
+
+// closeDevice closes a device on a thread of its own: each takes up to 20 ms.
+func (e *Engine) closeDevice(d vswitch.Device) {
+	if d == nil {
+		return
+	}
+	e.closers.Add(1)
+	e.closer <- struct{}{}
+	go func() {
+		defer e.closers.Done()
+		_ = d.Close()
+		<-e.closer
+	}()
+}
+
+// newID is a random id as Docker's: 64 hexadecimal digits, shown as 12.
+func newID() string {
+	var b [32]byte
+	rand.Read(b[:])
+	return hex.EncodeToString(b[:])
+}
+
+// find is the container named, by name, id or an unambiguous start of an id.
+// The lock is held.
+func (e *Engine) find(name string) (*container, error) {
+	if c := e.names[name]; c != nil {
+		return c, nil
+	}
+	if c := e.containers[name]; c != nil {
+		return c, nil
+	}
+	var found *container
+	if len(name) >= 3 {
+		for id, c := range e.containers {
+			if len(id) >= len(name) && id[:len(name)] == name {
+				if found != nil {
+					return nil, api.Errorf(api.BadRequest, "%s names several containers", name)
+				}
+				found = c
+			}
+		}
+	}
+	if found == nil {
+		return nil, api.Errorf(api.NotFound, "no such container: %s", name).WithHint("tapswitch ps lists them")
+	}
+	return found, nil
+}
+
+// Config is the configuration in force.
+func (e *Engine) Config() porter.Config {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.config
+}
+
+// SetConfigError notes a configuration that was refused; status names it.
+func (e *Engine) SetConfigError(s string) {
+	e.mu.Lock()
+	e.configErr = s
+	e.mu.Unlock()
+}
+
+// setPolicy tells the gateway what containers may reach of the host.
+func (e *Engine) setPolicy(c *configs.Config) {
+	p := nat.Policy{LoopbackAll: c.Host.Loopback.All, LoopbackPorts: c.Host.Loopback.List, HostAddress: c.Host.Address, HostAddrs: hostAddrs()}
+	e.sw.Do(func() { e.nat.SetPolicy(p) })
+	e.upstreams.Store(&upstreamSet{fixed: c.DNS.Upstream})
+}
+
+// limits of descriptors, for status.
+func descriptors() (used int, limit uint64) {
+	if d, err := os.ReadDir("/proc/self/fd"); err == nil {
+		used = len(d)
+	}
+	var r unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &r) == nil {
+		limit = r.Cur
+	}
+	return used, limit
+}
+
+func closeFDs(fds []int) { fdpass.CloseAll(fds) }

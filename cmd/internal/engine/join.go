@@ -1,0 +1,137 @@
+package engine
+
+import (
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"tapswitch/cmd/internal/api"
+	"tapswitch/cmd/internal/porter"
+)
+
+// Lifetimes of a joined namespace: how its end is learnt.
+const (
+	lifePidfd = "pidfd"       // a process of it
+	lifeDel   = "until_del"   // the caller says so
+	lifeError = "until_error" // its TAP reports it, having been moved there
+)
+
+// reservation holds addresses for a caller that sets the interfaces up with its
+// own rights and then joins.
+type reservation struct {
+	c     *container
+	timer *time.Timer
+}
+
+const reserveFor = 30 * time.Second
+
+// Reserve takes a name, addresses and ports for a namespace of the caller's.
+func (e *Engine) Reserve(r api.Reserve) (*api.Reservation, error) {
+	switch r.Lifetime {
+	case lifePidfd, lifeDel, lifeError:
+	case "":
+		r.Lifetime = lifeDel
+	default:
+		return nil, api.Errorf(api.BadRequest, "lifetime %q: pidfd, until_del or until_error", r.Lifetime)
+	}
+	if r.Origin == "" {
+		r.Origin = "api"
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	c, err := e.newContainer(r.Name, r.Origin, kindJoin, r.Networks, r.Publish)
+	if err != nil {
+		return nil, err
+	}
+	c.reserve, c.spoof = r, r.Spoof
+	id := newID()
+	e.reserved[id] = &reservation{c: c, timer: time.AfterFunc(reserveFor, func() { e.lapse(id) })}
+	out := &api.Reservation{ID: id, Interfaces: interfaces(c, !r.PlainTAP, !r.NoRoute), DNS: []string{}}
+	for _, ep := range c.endpoints {
+		out.DNS = append(out.DNS, ep.net.cfg.Gateway.String())
+	}
+	return out, nil
+}
+
+// lapse gives a reservation up that nobody used.
+func (e *Engine) lapse(id string) {
+	e.mu.Lock()
+	r := e.reserved[id]
+	delete(e.reserved, id)
+	e.mu.Unlock()
+	if r != nil {
+		r.timer.Stop()
+		e.forget(r.c)
+	}
+}
+
+// Cancel gives a reservation up.
+func (e *Engine) Cancel(id string) { e.lapse(id) }
+
+// Join puts a reserved namespace on the switch. fds are its TAPs and, where a
+// process is the lifetime, a pidfd; the engine takes them over.
+func (e *Engine) Join(j api.Join, fds []int) (*api.Container, error) {
+	e.mu.Lock()
+	r := e.reserved[j.Reservation]
+	delete(e.reserved, j.Reservation)
+	e.mu.Unlock()
+	if r == nil {
+		closeFDs(fds)
+		return nil, api.Errorf(api.NotFound, "no such reservation, or it has lapsed")
+	}
+	r.timer.Stop()
+	if err := e.enter(r.c, j.Pid, fds); err != nil {
+		e.forget(r.c)
+		return nil, err
+	}
+	e.save()
+	return e.Container(r.c.id)
+}
+
+// enter attaches a joined namespace's TAPs and watches for its end.
+func (e *Engine) enter(c *container, pid int, fds []int) error {
+	pidfd := -1
+	if c.reserve.Lifetime == lifePidfd {
+		if len(fds) == 0 {
+			return api.Errorf(api.BadRequest, "lifetime pidfd: no pidfd came")
+		}
+		pidfd = fds[len(fds)-1]
+		fds = fds[:len(fds)-1]
+	}
+	if err := e.connect(c, fds); err != nil {
+		if pidfd >= 0 {
+			unix.Close(pidfd)
+		}
+		return err
+	}
+	e.mu.Lock()
+	c.pid, c.state = pid, stateRunning
+	if pid > 0 {
+		c.startTime, _ = porter.StartTime(pid)
+	}
+	e.mu.Unlock()
+	if pidfd >= 0 {
+		f := os.NewFile(uintptr(pidfd), "pidfd")
+		e.lifetimes.watch(f, c.done, func() {
+			e.log.Info("process ended", "container", c.name, "pid", pid)
+			e.ended(c, -1)
+		})
+	}
+	e.publishNames()
+	return nil
+}
+
+// Leave takes a joined namespace, or any container, off the switch.
+func (e *Engine) Leave(name string) error {
+	e.mu.Lock()
+	c, err := e.find(name)
+	e.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if c.kind != kindJoin {
+		return api.Errorf(api.BadRequest, "container %s was not joined", c.name).WithHint("tapswitch rm -f %s ends it", c.name)
+	}
+	e.ended(c, 0)
+	return nil
+}

@@ -1,0 +1,201 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+
+	"golang.org/x/sys/unix"
+	"tapswitch/forward"
+	"tapswitch/nat"
+)
+
+// nameTable is a snapshot of all names, read by DNS without a lock.
+type nameTable struct {
+	byBridge map[string]map[string][]netip.Addr
+	reverse  map[string]map[netip.Addr]string
+	subnets  []netip.Prefix
+}
+
+// publishNames makes a new snapshot.
+func (e *Engine) publishNames() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	t := &nameTable{byBridge: make(map[string]map[string][]netip.Addr), reverse: make(map[string]map[netip.Addr]string)}
+	for _, n := range e.networks {
+		t.byBridge[n.cfg.Name] = make(map[string][]netip.Addr)
+		t.reverse[n.cfg.Name] = make(map[netip.Addr]string)
+		t.subnets = append(t.subnets, n.cfg.Subnet)
+		if n.cfg.Subnet6.IsValid() {
+			t.subnets = append(t.subnets, n.cfg.Subnet6)
+		}
+	}
+	for _, c := range e.containers {
+		if c.state != stateRunning {
+			continue
+		}
+		for _, ep := range c.endpoints {
+			t.add(c, ep)
+		}
+	}
+	e.table.Store(t)
+}
+
+// add enters an endpoint's names: its container's, its aliases, the short id and
+// the hostname, each also with the network's name behind it.
+func (t *nameTable) add(c *container, ep *endpoint) {
+	br := ep.net.cfg.Name
+	names := append([]string{c.name, c.id[:12]}, ep.aliases...)
+	if h := c.create.Hostname; h != "" {
+		names = append(names, h)
+	}
+	seen := make(map[string]bool)
+	for _, n := range names {
+		n = strings.ToLower(n)
+		if seen[n] {
+			continue
+		}
+		seen[n] = true
+		for _, full := range []string{n, n + "." + strings.ToLower(br)} {
+			t.byBridge[br][full] = append(t.byBridge[br][full], ep.ip)
+			if ep.ip6.IsValid() {
+				t.byBridge[br][full] = append(t.byBridge[br][full], ep.ip6)
+			}
+		}
+	}
+	t.reverse[br][ep.ip] = c.name + "." + br
+	if ep.ip6.IsValid() {
+		t.reverse[br][ep.ip6] = c.name + "." + br
+	}
+}
+
+// Lookup is forward.Names.
+func (e *Engine) Lookup(bridge, name string) ([]netip.Addr, bool) {
+	a, ok := e.table.Load().byBridge[bridge][name]
+	return a, ok
+}
+
+// Reverse is forward.Names.
+func (e *Engine) Reverse(bridge string, a netip.Addr) (string, bool) {
+	n, ok := e.table.Load().reverse[bridge][a]
+	return n, ok
+}
+
+// Local is forward.Names.
+func (e *Engine) Local(_ string, a netip.Addr) bool {
+	for _, p := range e.table.Load().subnets {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// upstreamSet are resolvers that the configuration names instead of the host's.
+type upstreamSet struct{ fixed []netip.AddrPort }
+
+// resolvers are those that questions about other names go to.
+func (e *Engine) resolvers() []netip.AddrPort {
+	if u := e.upstreams.Load(); len(u.fixed) > 0 {
+		return u.fixed
+	}
+	return e.resolv.Upstreams()
+}
+
+// maxAsking bounds questions in flight over all bridges.
+const maxAsking = 4096
+
+// Datagram is nat.Local: a question over UDP.
+func (e *Engine) Datagram(q nat.Query, b []byte) bool {
+	if e.asking.Add(1) > maxAsking {
+		e.asking.Add(-1)
+		return false
+	}
+	query := append([]byte(nil), b...)
+	go func() {
+		defer e.asking.Add(-1)
+		if a := e.dns.Answer(e.ctx, q.Bridge, true, query, 0); a != nil {
+			e.nat.Reply(q, a)
+		}
+	}()
+	return true
+}
+
+// Stream is nat.Local: a question over TCP. The gateway's TCP needs a host
+// socket to translate to, so each connection gets a pair over the host's
+// loopback, whose listener is gone before anybody else could find it.
+func (e *Engine) Stream(q nat.Query, ready func(fd int)) {
+	go func() {
+		fd, conn, err := tcpPair()
+		if err != nil {
+			e.log.Warn("dns over tcp", "err", err)
+			ready(-1)
+			return
+		}
+		ready(fd)
+		forward.ServeTCP(e.ctx, conn, func(query []byte) []byte {
+			return e.dns.Answer(e.ctx, q.Bridge, false, query, 0)
+		})
+	}()
+}
+
+// tcpPair connects two TCP sockets: a non-blocking descriptor and a Conn.
+func tcpPair() (int, net.Conn, error) {
+	lc := net.ListenConfig{}
+	l, err := lc.Listen(context.Background(), "tcp4", "127.0.0.1:0")
+	if err != nil {
+		return -1, nil, err
+	}
+	defer l.Close()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, nil, err
+	}
+	at := l.Addr().(*net.TCPAddr)
+	if err := unix.Connect(fd, &unix.SockaddrInet4{Port: at.Port, Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		unix.Close(fd)
+		return -1, nil, err
+	}
+	me, err := unix.Getsockname(fd)
+	if err != nil {
+		unix.Close(fd)
+		return -1, nil, err
+	}
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			unix.Close(fd)
+			return -1, nil, err
+		}
+		if conn.RemoteAddr().(*net.TCPAddr).Port == me.(*unix.SockaddrInet4).Port {
+			return fd, conn, unix.SetNonblock(fd, true)
+		}
+		conn.Close() // a stranger on this host was quicker
+	}
+}
+
+// files are the contents of a container's resolv.conf and hosts.
+func (e *Engine) files(c *container, host string) (resolv, hosts string) {
+	var r, h strings.Builder
+	h.WriteString("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n")
+	for _, ep := range c.endpoints {
+		names := host
+		if c.name != host {
+			names += " " + c.name
+		}
+		fmt.Fprintf(&h, "%s\t%s\n", ep.ip, names)
+		if ep.ip6.IsValid() {
+			fmt.Fprintf(&h, "%s\t%s\n", ep.ip6, names)
+		}
+	}
+	if gw := c.gatewayEndpoint(); gw != nil {
+		fmt.Fprintf(&r, "nameserver %s\n", gw.net.cfg.Gateway)
+	}
+	if s := e.resolv.Search(); len(s) > 0 {
+		fmt.Fprintf(&r, "search %s\n", strings.Join(s, " "))
+	}
+	r.WriteString("options ndots:0\n")
+	return r.String(), h.String()
+}

@@ -1,0 +1,139 @@
+package engine
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"tapswitch/cmd/internal/api"
+)
+
+// What was made by command or API is kept in a file, written anew with each
+// change, and made again at the next start with the same addresses. What came
+// from the configuration is not in it.
+
+const stateVersion = 1
+
+type savedState struct {
+	Version    int              `json:"version"`
+	Containers []savedContainer `json:"containers"`
+}
+
+type savedContainer struct {
+	Kind      string       `json:"kind"`
+	Create    *api.Create  `json:"create,omitempty"`
+	Reserve   *api.Reserve `json:"reserve,omitempty"`
+	StartTime uint64       `json:"start_time,omitempty"`
+}
+
+// save writes the state file; a failure is logged, since nothing else depends
+// on it.
+func (e *Engine) save() {
+	if e.start.State == "" {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closing {
+		return // ending takes all away, which is no change
+	}
+	s := savedState{Version: stateVersion, Containers: []savedContainer{}}
+	for _, c := range e.sortedContainers() {
+		if c.origin != "file" && !c.attached && c.state == stateRunning {
+			s.Containers = append(s.Containers, c.saved())
+		}
+	}
+	if err := writeFile(e.start.State, s); err != nil {
+		e.log.Error("state file", "path", e.start.State, "err", err)
+	}
+}
+
+// saved is the request that makes the container again, with the addresses and
+// ports that it has now.
+func (c *container) saved() savedContainer {
+	var nets []api.Attachment
+	for _, ep := range c.endpoints {
+		w := api.Attachment{Network: ep.net.cfg.Name, IP: ep.ip.String(), MAC: ep.mac.String(), Aliases: ep.aliases, IfName: ep.ifname}
+		if ep.ip6.IsValid() {
+			w.IP6 = ep.ip6.String()
+		}
+		nets = append(nets, w)
+	}
+	if len(nets) == 0 {
+		nets = []api.Attachment{{Network: "none"}}
+	}
+	var pubs []string
+	seen := make(map[string]bool)
+	for _, p := range c.ports {
+		if a := p.spec.Arg(); !seen[a] {
+			seen[a] = true
+			pubs = append(pubs, a)
+		}
+	}
+	if c.kind == kindJoin {
+		r := c.reserve
+		r.Name, r.Networks, r.Publish = c.name, nets, pubs
+		if c.pid > 0 {
+			r.Pid = c.pid
+		}
+		return savedContainer{Kind: c.kind, Reserve: &r, StartTime: c.startTime}
+	}
+	r := c.create
+	r.Name, r.Networks, r.Publish, r.Origin = c.name, nets, pubs, c.origin
+	return savedContainer{Kind: c.kind, Create: &r}
+}
+
+// Restore makes again what the state file holds. What cannot be made is
+// reported and left out: a process that is gone, an address that is taken.
+func (e *Engine) Restore() (restored int, problems []error) {
+	if e.start.State == "" {
+		return 0, nil
+	}
+	b, err := os.ReadFile(e.start.State)
+	if err != nil {
+		if errors.Is(err, os.ErrNotExist) {
+			return 0, nil
+		}
+		return 0, []error{fmt.Errorf("state file: %w", err)}
+	}
+	var s savedState
+	if err := json.Unmarshal(b, &s); err != nil || s.Version != stateVersion {
+		return 0, []error{fmt.Errorf("state file %s is of no use (version %d, %v): moved to %s.bad", e.start.State, s.Version, err, e.start.State), os.Rename(e.start.State, e.start.State+".bad")}
+	}
+	for _, c := range s.Containers {
+		var err error
+		switch {
+		case c.Kind == kindJoin && c.Reserve != nil && c.Reserve.Lifetime == lifeDel:
+			err = fmt.Errorf("container %s: it was joined by its caller, who must join it again", c.Reserve.Name)
+		case c.Kind == kindJoin && c.Reserve != nil:
+			err = e.rejoin(*c.Reserve, c.StartTime, nil)
+		case c.Create != nil:
+			_, err = e.make(*c.Create, nil, nil)
+		}
+		if err != nil {
+			problems = append(problems, fmt.Errorf("not restored: %w", err))
+			continue
+		}
+		restored++
+	}
+	e.save()
+	return restored, problems
+}
+
+// writeFile replaces a file in one step.
+func writeFile(path string, v any) error {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	tmp := path + ".new"
+	if err := os.WriteFile(tmp, append(b, '\n'), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(tmp, path)
+}

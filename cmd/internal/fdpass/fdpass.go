@@ -1,0 +1,131 @@
+// Package fdpass carries messages and descriptors between the processes of
+// tapswitch: one JSON value a message over a SOCK_SEQPACKET pair, with
+// descriptors beside it (unix(7), SCM_RIGHTS).
+package fdpass
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	maxMessage = 1 << 20
+	maxFDs     = 64
+)
+
+// Conn is one end. Send and Receive may be called at the same time; each by
+// several goroutines.
+type Conn struct {
+	f   *os.File
+	fd  int
+	out sync.Mutex
+	in  sync.Mutex
+	buf []byte
+}
+
+// Pair makes a connected pair: a Conn, and the file to hand to a child.
+func Pair() (*Conn, *os.File, error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("socket pair: %w", err)
+	}
+	return New(os.NewFile(uintptr(fds[0]), "parent")), os.NewFile(uintptr(fds[1]), "child"), nil
+}
+
+// New takes f over, a SOCK_SEQPACKET socket.
+func New(f *os.File) *Conn {
+	c := &Conn{f: f, fd: int(f.Fd()), buf: make([]byte, maxMessage)}
+	unix.CloseOnExec(c.fd)
+	for _, opt := range []int{unix.SO_SNDBUF, unix.SO_RCVBUF} {
+		_ = unix.SetsockoptInt(c.fd, unix.SOL_SOCKET, opt, maxMessage)
+	}
+	return c
+}
+
+// Close closes the connection; a Receive that waits ends with io.EOF.
+func (c *Conn) Close() error {
+	_ = unix.Shutdown(c.fd, unix.SHUT_RDWR)
+	return c.f.Close()
+}
+
+// Send sends v and copies of fds, which stay the caller's.
+func (c *Conn) Send(v any, fds ...int) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	if len(b) > maxMessage {
+		return fmt.Errorf("message of %d bytes: at most %d", len(b), maxMessage)
+	}
+	var oob []byte
+	if len(fds) > 0 {
+		oob = unix.UnixRights(fds...)
+	}
+	c.out.Lock()
+	defer c.out.Unlock()
+	for {
+		err = unix.Sendmsg(c.fd, b, oob, nil, unix.MSG_NOSIGNAL)
+		if err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+// Receive waits for a message, decodes it into v and returns the descriptors
+// that came with it, which are the caller's. io.EOF says that the other end is
+// closed.
+func (c *Conn) Receive(v any) ([]int, error) {
+	c.in.Lock()
+	defer c.in.Unlock()
+	oob := make([]byte, unix.CmsgSpace(maxFDs*4))
+	for {
+		n, on, flags, _, err := unix.Recvmsg(c.fd, c.buf, oob, unix.MSG_CMSG_CLOEXEC)
+		if err == unix.EINTR {
+			continue
+		}
+		if err == unix.ECONNRESET || err == nil && n == 0 {
+			return nil, io.EOF
+		}
+		if err != nil {
+			return nil, err
+		}
+		fds := Rights(oob[:on])
+		if flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 {
+			CloseAll(fds)
+			return nil, errors.New("message is too long")
+		}
+		if err := json.Unmarshal(c.buf[:n], v); err != nil {
+			CloseAll(fds)
+			return nil, err
+		}
+		return fds, nil
+	}
+}
+
+// Rights takes descriptors out of control data.
+func Rights(oob []byte) []int {
+	msgs, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return nil
+	}
+	var fds []int
+	for _, m := range msgs {
+		if got, err := unix.ParseUnixRights(&m); err == nil {
+			fds = append(fds, got...)
+		}
+	}
+	return fds
+}
+
+// CloseAll closes descriptors.
+func CloseAll(fds []int) {
+	for _, fd := range fds {
+		unix.Close(fd)
+	}
+}

@@ -1,0 +1,103 @@
+package porter
+
+import (
+	"encoding/json"
+
+	"tapswitch/cmd/internal/api"
+	"tapswitch/configs"
+)
+
+// Message is what worker and porter exchange. A request carries an id that its
+// reply repeats; an event has none.
+type Message struct {
+	ID        uint64          `json:"id,omitempty"`
+	Op        string          `json:"op"`
+	Name      string          `json:"name,omitempty"` // container id, or session
+	Spec      *Spec           `json:"spec,omitempty"`
+	Start     *Start          `json:"start,omitempty"`
+	Exec      *ExecSpec       `json:"exec,omitempty"`
+	Rejoin    *Rejoin         `json:"rejoin,omitempty"`
+	Config    *Config         `json:"config,omitempty"`
+	Signal    int             `json:"signal,omitempty"`
+	Pid       int             `json:"pid,omitempty"`
+	Code      int             `json:"code,omitempty"`
+	Err       *api.Error      `json:"err,omitempty"`
+	Text      string          `json:"text,omitempty"`
+	Interface *api.Interface  `json:"interface,omitempty"`
+	Extra     json.RawMessage `json:"extra,omitempty"`
+}
+
+// Operations. The worker asks, the porter answers with the same word.
+const (
+	OpStart   = "start"   // porter to worker, first: Start
+	OpReady   = "ready"   // worker to porter: everything is made; Text lists it
+	OpFailed  = "failed"  // worker to porter: nothing was made; Err
+	OpStop    = "stop"    // porter to worker: end; and back when done
+	OpDown    = "down"    // worker to porter: somebody asked for the end
+	OpReload  = "reload"  // either way: Config, or Err
+	OpCreate  = "create"  // Spec, and files; reply Pid, and TAPs
+	OpGo      = "go"      // let a created container run its command
+	OpSignal  = "signal"  // Signal to a container or session
+	OpRelease = "release" // end a container and forget it
+	OpExec    = "exec"    // Exec, and files; reply Name of the session
+	OpRejoin  = "rejoin"  // Rejoin; reply TAPs, and a pidfd
+	OpExited  = "exited"  // event: a container ended with Code
+	OpEnded   = "ended"   // event: a session ended with Code
+	OpWarn    = "warn"    // event: Text
+)
+
+// Start is what the worker needs to begin.
+type Start struct {
+	Socket    string   `json:"socket"`
+	Runtime   string   `json:"runtime"`
+	State     string   `json:"state"` // file; empty for an ephemeral switch
+	Logs      string   `json:"logs"`  // directory
+	Mask      []string `json:"mask"`  // paths that containers must not see
+	PorterPid int      `json:"porter_pid"`
+	Version   string   `json:"version"`
+	Config    Config   `json:"config"`
+}
+
+// Config is a configuration as the porter read it, and how it reads.
+type Config struct {
+	Config *configs.Config `json:"config"`
+	YAML   string          `json:"yaml"`
+	JSON   string          `json:"json"`
+}
+
+// Spec is a container to be made.
+type Spec struct {
+	ID         string          `json:"id"`
+	Name       string          `json:"name"`
+	Hostname   string          `json:"hostname"`
+	Interfaces []api.Interface `json:"interfaces"`
+	Resolv     string          `json:"resolv"`
+	Hosts      string          `json:"hosts"`
+	Mask       []string        `json:"mask"`
+	Command    []string        `json:"command"`
+	Env        []string        `json:"env"`
+	Workdir    string          `json:"workdir"`
+	TTY        bool            `json:"tty"`
+	Init       bool            `json:"init"`
+	Hold       bool            `json:"hold"`
+	Log        string          `json:"log"`
+	V6         bool            `json:"v6"`
+}
+
+// ExecSpec is a command to be run in a container.
+type ExecSpec struct {
+	Command []string `json:"command"`
+	Env     []string `json:"env"`
+	Workdir string   `json:"workdir"`
+	TTY     bool     `json:"tty"`
+	Mount   bool     `json:"mount"` // a fresh pid namespace, which needs its own /proc
+	Pid     int      `json:"pid"`   // of a joined namespace's process
+}
+
+// Rejoin is a namespace of others to be entered again.
+type Rejoin struct {
+	Pid        int             `json:"pid"`
+	StartTime  uint64          `json:"start_time"`
+	Netns      string          `json:"netns"`
+	Interfaces []api.Interface `json:"interfaces"`
+}

@@ -1,0 +1,138 @@
+// Package configs is the configuration of the switch: its types, where they are read from, what makes
+// them valid, and how they are shown. It is the only user of viper and knows nothing of the switch.
+//
+// A value comes from, in falling order: a flag, the environment (TAPSWITCH_*), the file (YAML, TOML or
+// JSON), the defaults. Load layers them with viper, decodes them, and keeps for each where it came from,
+// so that an error names the line and Show the origin. Networks and containers are lists, since viper
+// lower-cases the keys of maps and names keep their case.
+//
+//	load.go      Load: find the file, layer the sources
+//	parse.go     a file's bytes -> nodes with lines (yaml.go, json.go, toml.go: one format each)
+//	decode.go    nodes -> Config (settings.go: the single values, value.go: one value)
+//	validate.go  is the Config one that the switch can bring up?
+//	show.go      Config -> text
+package configs
+
+import (
+	"net"
+	"net/netip"
+	"reflect"
+)
+
+// Config is everything the switch is told. Load and Default return it complete: nothing in it waits for a default.
+type Config struct {
+	Networks   []Network
+	Containers []Container
+	Host       Host
+	DNS        DNS
+	Limits     Limits
+	LogLevel   string // debug, info, warn, error
+	LogFormat  string // text, json
+	StateFile  string // "": the default place; a relative path is the switch's working directory's
+	Path       string // file it was read from as it was named; "" for defaults alone
+
+	origins map[string]origin // by key ("networks[0].mtu"); a default has none
+}
+
+// Network is a bridge: one L2 domain with its subnets and gateway.
+type Network struct {
+	Name     string
+	Subnet   netip.Prefix // IPv4, masked, always there
+	Gateway  netip.Addr
+	Subnet6  netip.Prefix // zero: no IPv6 on this bridge
+	Gateway6 netip.Addr   // zero exactly if Subnet6 is
+	MTU      int          // bytes, 1280 to 65520
+	Line     int          // in Config.Path; 0: not from a file
+}
+
+// Container is a namespace with a name: one of ours (Pid 0, Netns ""), or one to join.
+type Container struct {
+	Name     string
+	Networks []Attachment // empty: no interface but lo
+	Publish  []string     // as docker's -p; the engine knows the grammar, see CheckPublish
+	Command  []string     // empty: the namespace is held open
+	Env      []string     // NAME=VALUE
+	Workdir  string       // absolute; "": the switch chooses
+	Hostname string       // "": the name
+	Offload  bool         // TAP with virtio headers and super-frames; true unless the file says off
+	Spoof    bool         // may send from addresses that are not its own
+	Pid      int          // join the network namespace of this process; 0: none
+	Netns    string       // join the network namespace of this path; "": none
+	IfName   string       // interface on the first network; "": the switch chooses (eth0, eth1, ...)
+	Line     int          // in Config.Path; 0: not from a file
+}
+
+// Attachment is a container's place on one network. Zero addresses and a nil MAC are the switch's to choose.
+type Attachment struct {
+	Network string
+	IP, IP6 netip.Addr
+	Aliases []string // further DNS names on this network
+	MAC     net.HardwareAddr
+}
+
+// Host is what containers may see of the host.
+type Host struct {
+	Loopback Ports // ports of the host's own loopback, reached at the gateway's address
+	Address  bool  // may the host's other addresses be reached?
+}
+
+// Ports is a set of TCP and UDP ports: none (the zero value), those of a list, or all.
+type Ports struct {
+	All  bool
+	List []uint16
+}
+
+// DNS says whom to ask for names that are not containers'. Upstream empty: whom the host asks.
+type DNS struct{ Upstream []netip.AddrPort }
+
+// Limits bound what a container or a network can make the switch hold.
+type Limits struct {
+	Flows     int // flows per container
+	HalfOpen  int // half-open TCP connections per container
+	FDB       int // forwarding entries per network
+	Fragments int // datagrams in reassembly, in the whole switch
+}
+
+// DefaultMTU is what a network has that names none, in bytes.
+const DefaultMTU = 1500
+
+// Default is the configuration without file, environment and flags: one network `bridge`, no container.
+func Default() *Config {
+	c := &Config{Networks: defaultNetworks()}
+	d := &decoder{}
+	for _, s := range settings {
+		s.set(d, s.fallback(), c)
+	}
+	return c
+}
+
+func defaultNetworks() []Network {
+	return []Network{Network{Name: "bridge", Subnet: netip.MustParsePrefix("172.17.0.0/16")}.WithDefaults()}
+}
+
+// WithDefaults returns n with what it leaves open filled in: each gateway is its subnet's first address,
+// the MTU is DefaultMTU. What is set is kept, valid or not.
+func (n Network) WithDefaults() Network {
+	if !n.Gateway.IsValid() && n.Subnet.IsValid() {
+		n.Gateway = n.Subnet.Masked().Addr().Next()
+	}
+	if !n.Gateway6.IsValid() && n.Subnet6.IsValid() {
+		n.Gateway6 = n.Subnet6.Masked().Addr().Next()
+	}
+	if n.MTU == 0 {
+		n.MTU = DefaultMTU
+	}
+	return n
+}
+
+// Equal says whether m asks for the same network, wherever in a file it stands.
+func (n Network) Equal(m Network) bool {
+	n.Line, m.Line = 0, 0
+	return n == m
+}
+
+// Equal says whether d asks for the same container, wherever in a file it stands.
+func (c Container) Equal(d Container) bool {
+	c.Line, d.Line = 0, 0
+	return reflect.DeepEqual(c, d)
+}

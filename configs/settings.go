@@ -1,0 +1,171 @@
+package configs
+
+import (
+	"net/netip"
+	"strings"
+
+	"github.com/spf13/pflag"
+	"go.yaml.in/yaml/v3"
+)
+
+// setting is a single value that the environment and flags reach too.
+type setting struct {
+	key      string // host.loopback: in the file loopback under host, TAPSWITCH_HOST_LOOPBACK, --host-loopback
+	standard string // default, as in the environment
+	usage    string // of the flag
+	split    func(text string) *yaml.Node
+	set      func(d *decoder, at value, c *Config)
+}
+
+var settings = []setting{
+	{"host.loopback", "none", "ports of the host's loopback that containers may reach: none, all, or a comma list", portsNode,
+		func(d *decoder, at value, c *Config) { c.Host.Loopback = d.ports(at) }},
+	{"host.address", "allow", "may containers reach the host's other addresses: allow, deny", textNode,
+		func(d *decoder, at value, c *Config) {
+			if i, ok := d.word(at, "deny", "allow"); ok {
+				c.Host.Address = i == 1
+			}
+		}},
+	{"dns.upstream", "", "name servers to ask, a comma list (default: the host's)", commaNode,
+		func(d *decoder, at value, c *Config) { c.DNS.Upstream = d.servers(at) }},
+	{"limits.flows", "8192", "flows per container", textNode, limit(func(c *Config) *int { return &c.Limits.Flows })},
+	{"limits.half_open", "1024", "half-open TCP connections per container", textNode, limit(func(c *Config) *int { return &c.Limits.HalfOpen })},
+	{"limits.fdb", "4096", "forwarding entries per network", textNode, limit(func(c *Config) *int { return &c.Limits.FDB })},
+	{"limits.fragments", "256", "datagrams in reassembly", textNode, limit(func(c *Config) *int { return &c.Limits.Fragments })},
+	{"log.level", "info", "what is logged: debug, info, warn, error", textNode,
+		func(d *decoder, at value, c *Config) {
+			if i, ok := d.word(at, logLevels...); ok {
+				c.LogLevel = logLevels[i]
+			}
+		}},
+	{"log.format", "text", "how it is logged: text, json", textNode,
+		func(d *decoder, at value, c *Config) {
+			if i, ok := d.word(at, logFormats...); ok {
+				c.LogFormat = logFormats[i]
+			}
+		}},
+	{"state_file", "", "file that keeps what was made by command (default: the user's state directory)", textNode,
+		func(d *decoder, at value, c *Config) {
+			if s, ok := d.text(at); ok {
+				c.StateFile = s
+			}
+		}},
+}
+
+var (
+	logLevels  = []string{"debug", "info", "warn", "error"}
+	logFormats = []string{"text", "json"}
+)
+
+// maxLimit bounds each limit: what it counts is memory of the switch.
+const maxLimit = 1 << 20
+
+func limit(field func(*Config) *int) func(*decoder, value, *Config) {
+	return func(d *decoder, at value, c *Config) {
+		if n, ok := d.integer(at, 1, maxLimit); ok {
+			*field(c) = n
+		}
+	}
+}
+
+func (s setting) env() string {
+	return "TAPSWITCH_" + strings.ToUpper(strings.ReplaceAll(s.key, ".", "_"))
+}
+
+func (s setting) flag() string { return strings.NewReplacer(".", "-", "_", "-").Replace(s.key) }
+
+func (s setting) fallback() value { return value{s.split(s.standard), origin{key: s.key}} }
+
+func (s setting) fromEnv(text string) value {
+	return value{s.split(text), origin{kind: "env", name: s.env(), key: s.env()}}
+}
+
+func (s setting) fromFlag(text string) value {
+	name := "--" + s.flag()
+	return value{s.split(text), origin{kind: "flag", name: name, key: name}}
+}
+
+// AddFlags adds to fs a flag for each setting that Load takes from Options.Flags. Their values are text, so
+// that Load judges them as it does the file's.
+func AddFlags(fs *pflag.FlagSet) {
+	for _, s := range settings {
+		fs.String(s.flag(), s.standard, s.usage)
+	}
+}
+
+func textNode(text string) *yaml.Node {
+	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: strings.TrimSpace(text)}
+}
+
+// commaNode is the list that a,b is; nothing is the empty one.
+func commaNode(text string) *yaml.Node {
+	list := &yaml.Node{Kind: yaml.SequenceNode, Tag: "!!seq"}
+	for part := range strings.SplitSeq(text, ",") {
+		if n := textNode(part); n.Value != "" {
+			list.Content = append(list.Content, n)
+		}
+	}
+	return list
+}
+
+// portsNode is a word, or the list that 80,443 is, with the file's brackets or without.
+func portsNode(text string) *yaml.Node {
+	text = strings.TrimSpace(text)
+	if inner, ok := strings.CutPrefix(text, "["); ok {
+		text = strings.TrimSuffix(inner, "]")
+	} else if text == "" || text[0] < '0' || text[0] > '9' {
+		return textNode(text)
+	}
+	return commaNode(text)
+}
+
+// ports reads none, all, or a list of ports.
+func (d *decoder) ports(at value) Ports {
+	if at.node.Kind == yaml.ScalarNode {
+		switch s := at.node.Value; s {
+		case "none":
+		case "all":
+			return Ports{All: true}
+		default:
+			d.bad(at, "%s is neither none, all nor a list; write a list of ports, as %s", quote(s), at.way("[8080, 5432]", "8080,5432"))
+		}
+		return Ports{}
+	}
+	var p Ports
+	for _, item := range d.list(at, "[8080, 5432]") {
+		if n, ok := d.integer(item, 1, 65535); ok {
+			p.List = append(p.List, uint16(n))
+		}
+	}
+	return p
+}
+
+// servers reads name servers: ADDRESS or ADDRESS:PORT, IPv6 with a port in brackets; the port is 53 unless given.
+func (d *decoder) servers(at value) []netip.AddrPort {
+	var all []netip.AddrPort
+	for _, item := range d.list(at, `["192.0.2.53"]`) {
+		s, ok := d.text(item)
+		if !ok {
+			continue
+		}
+		server, err := netip.ParseAddrPort(s)
+		if a, e := netip.ParseAddr(strings.Trim(s, "[]")); e == nil {
+			server, err = netip.AddrPortFrom(a, 53), nil
+		}
+		if err != nil {
+			d.bad(item, "%s is not a name server's address; write one, as 192.0.2.53, 192.0.2.53:5353 or [2001:db8::1]:5353", quote(s))
+			continue
+		}
+		d.note(item.key, item)
+		all = append(all, server)
+	}
+	return all
+}
+
+// way is how a thing is written in a file, or in a variable or flag.
+func (o origin) way(file, text string) string {
+	if o.kind == "file" {
+		return file
+	}
+	return text
+}

@@ -1,0 +1,225 @@
+package configs
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Show is the effective configuration with each value's origin: "default", "file PATH:LINE", "env NAME" or
+// "flag --NAME". As yaml the origin is a comment behind the value, and the whole is a file that Load takes; as json it is
+// {"config": the same as a tree, "origins": {"networks[0].mtu": "default", ...}}. Keys that nothing sets and that have
+// no default are left out.
+func Show(c *Config, format string) ([]byte, error) {
+	s := &shower{c: c, origins: map[string]string{}}
+	root := s.config()
+	switch format {
+	case "yaml":
+		return encodeYAML(root)
+	case "json":
+		var plain any
+		if err := root.Decode(&plain); err != nil {
+			return nil, fmt.Errorf("show the configuration: %w", err)
+		}
+		return encodeJSON(map[string]any{"config": plain, "origins": s.origins})
+	}
+	return nil, fmt.Errorf("show the configuration as %s: no such format; write yaml or json", quote(format))
+}
+
+func encodeYAML(root *yaml.Node) ([]byte, error) {
+	var b bytes.Buffer
+	enc := yaml.NewEncoder(&b)
+	enc.SetIndent(2)
+	if err := enc.Encode(root); err != nil {
+		return nil, fmt.Errorf("show the configuration: %w", err)
+	}
+	return b.Bytes(), enc.Close()
+}
+
+func encodeJSON(v any) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(v); err != nil {
+		return nil, fmt.Errorf("show the configuration: %w", err)
+	}
+	return b.Bytes(), nil
+}
+
+// shower builds the tree that is shown.
+type shower struct {
+	c       *Config
+	origins map[string]string
+}
+
+func (s *shower) config() *yaml.Node {
+	c, root := s.c, section()
+	nets := list()
+	for i, n := range c.Networks {
+		nets.Content = append(nets.Content, s.network(fmt.Sprintf("networks[%d]", i), n))
+	}
+	add(root, "networks", nets)
+	containers := list()
+	for i, ct := range c.Containers {
+		containers.Content = append(containers.Content, s.container(fmt.Sprintf("containers[%d]", i), ct))
+	}
+	add(root, "containers", containers)
+
+	host := section()
+	s.put(host, "host", "loopback", ports(c.Host.Loopback))
+	s.put(host, "host", "address", scalar(word(c.Host.Address, "allow", "deny")))
+	add(root, "host", host)
+
+	upstream := []string{}
+	for _, u := range c.DNS.Upstream {
+		upstream = append(upstream, u.String())
+	}
+	dns := section()
+	s.put(dns, "dns", "upstream", flow(upstream))
+	add(root, "dns", dns)
+
+	limits := section()
+	s.put(limits, "limits", "flows", number(c.Limits.Flows))
+	s.put(limits, "limits", "half_open", number(c.Limits.HalfOpen))
+	s.put(limits, "limits", "fdb", number(c.Limits.FDB))
+	s.put(limits, "limits", "fragments", number(c.Limits.Fragments))
+	add(root, "limits", limits)
+
+	log := section()
+	s.put(log, "log", "level", scalar(c.LogLevel))
+	s.put(log, "log", "format", scalar(c.LogFormat))
+	add(root, "log", log)
+	s.put(root, "", "state_file", scalar(c.StateFile))
+	return root
+}
+
+func (s *shower) network(path string, n Network) *yaml.Node {
+	m := section()
+	s.put(m, path, "name", scalar(n.Name))
+	s.put(m, path, "subnet", scalar(n.Subnet.String()))
+	s.put(m, path, "gateway", scalar(n.Gateway.String()))
+	if n.Subnet6.IsValid() {
+		s.put(m, path, "subnet6", scalar(n.Subnet6.String()))
+		s.put(m, path, "gateway6", scalar(n.Gateway6.String()))
+	}
+	s.put(m, path, "mtu", number(n.MTU))
+	return m
+}
+
+func (s *shower) container(path string, c Container) *yaml.Node {
+	m := section()
+	s.put(m, path, "name", scalar(c.Name))
+	nets := list()
+	for i, a := range c.Networks {
+		nets.Content = append(nets.Content, s.attachment(fmt.Sprintf("%s.networks[%d]", path, i), a))
+	}
+	add(m, "networks", nets)
+	s.texts(m, path, "publish", c.Publish)
+	s.texts(m, path, "command", c.Command)
+	s.texts(m, path, "env", c.Env)
+	s.text(m, path, "workdir", c.Workdir)
+	s.text(m, path, "hostname", c.Hostname)
+	s.put(m, path, "offload", scalar(word(c.Offload, "on", "off")))
+	s.put(m, path, "spoof", scalar(word(c.Spoof, "allow", "deny")))
+	if c.Pid != 0 {
+		s.put(m, path, "pid", number(c.Pid))
+	}
+	s.text(m, path, "netns", c.Netns)
+	s.text(m, path, "ifname", c.IfName)
+	return m
+}
+
+func (s *shower) attachment(path string, a Attachment) *yaml.Node {
+	m := section()
+	s.put(m, path, "name", scalar(a.Network))
+	if a.IP.IsValid() {
+		s.put(m, path, "ip", scalar(a.IP.String()))
+	}
+	if a.IP6.IsValid() {
+		s.put(m, path, "ip6", scalar(a.IP6.String()))
+	}
+	s.text(m, path, "mac", a.MAC.String())
+	s.texts(m, path, "aliases", a.Aliases)
+	return m
+}
+
+// put adds a value and its origin.
+func (s *shower) put(m *yaml.Node, path, key string, val *yaml.Node) {
+	full := strings.TrimPrefix(path+"."+key, ".")
+	from := s.c.origins[full].String()
+	s.origins[full] = from
+	val.LineComment = "# " + printable(from)
+	add(m, key, val)
+}
+
+func (s *shower) text(m *yaml.Node, path, key, val string) {
+	if val != "" {
+		s.put(m, path, key, scalar(val))
+	}
+}
+
+func (s *shower) texts(m *yaml.Node, path, key string, val []string) {
+	if len(val) > 0 {
+		s.put(m, path, key, flow(val))
+	}
+}
+
+func add(m *yaml.Node, key string, val *yaml.Node) { m.Content = append(m.Content, scalar(key), val) }
+
+func section() *yaml.Node { return &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"} }
+
+func list() *yaml.Node { return &yaml.Node{Kind: yaml.SequenceNode, Tag: "!!seq"} }
+
+func number(n int) *yaml.Node {
+	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!int", Value: strconv.Itoa(n)}
+}
+
+// scalar is a string; quoted where it holds what would break the line or the comment behind it.
+func scalar(s string) *yaml.Node {
+	n := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: s}
+	if s == "" || printable(s) != s {
+		n.Style = yaml.DoubleQuotedStyle
+	}
+	return n
+}
+
+func flow(texts []string) *yaml.Node {
+	n := list()
+	n.Style = yaml.FlowStyle
+	for _, t := range texts {
+		n.Content = append(n.Content, scalar(t))
+	}
+	return n
+}
+
+func ports(p Ports) *yaml.Node {
+	if p.All || len(p.List) == 0 {
+		return scalar(word(p.All, "all", "none"))
+	}
+	n := flow(nil)
+	for _, port := range p.List {
+		n.Content = append(n.Content, number(int(port)))
+	}
+	return n
+}
+
+func word(yes bool, ifYes, ifNo string) string {
+	if yes {
+		return ifYes
+	}
+	return ifNo
+}
+
+// printable is s, in Go's quotes if it holds a control character.
+func printable(s string) string {
+	if strings.ContainsFunc(s, unicode.IsControl) {
+		return strconv.Quote(s)
+	}
+	return s
+}

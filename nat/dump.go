@@ -1,0 +1,95 @@
+package nat
+
+import (
+	"net/netip"
+
+	"tapswitch/switch"
+)
+
+// Flow is one flow, for people: its container's side and the host's.
+type Flow struct {
+	Proto         uint8
+	Kind          string // tcp, udp, ping, pair
+	State         string
+	Port          vswitch.PortID
+	Local, Remote netip.AddrPort // as the container sees it
+	Host, Peer    netip.AddrPort // as the host sees it; of a pair, as the other container does
+	Inbound       bool
+	Age           int64 // ns
+	Packets       [2]uint64
+	Bytes         [2]uint64 // sent by the container, sent to it
+}
+
+var stateNames = [...]string{"connecting", "syn_received", "syn_sent", "established", "lingering"}
+
+// Flows lists all flows. It runs on the switch's thread.
+func (n *NAT) Flows() []Flow {
+	out := make([]Flow, 0, n.used)
+	for i := uint32(0); i < n.top; i++ {
+		f := &n.flows[i]
+		if f.kind == kindFree || f.kind == kindUDPSocket {
+			continue
+		}
+		out = append(out, n.describe(f))
+	}
+	return out
+}
+
+func (n *NAT) describe(f *flow) Flow {
+	a, b := &f.sides[0], &f.sides[1]
+	d := Flow{Proto: f.proto, Port: a.port, Inbound: f.has(fInbound), Age: n.sw.Now() - f.created, Packets: f.packets, Bytes: f.bytes,
+		Local: netip.AddrPortFrom(a.local.netip(f.v6), a.lport), Remote: netip.AddrPortFrom(a.remote.netip(f.v6), a.rport)}
+	fd := f.fd
+	switch f.kind {
+	case kindTCP:
+		d.Kind, d.State = "tcp", stateNames[f.state]
+		if f.state == established && f.has(fFinIn|fFinOut) {
+			d.State = "closing"
+		}
+	case kindUDP:
+		d.Kind, d.State = "udp", replied(f)
+		if s := f.udp.socket; s != none {
+			fd = n.flows[s].fd
+		} else if l := n.pub.byID(f.udp.listener); l != nil {
+			fd = int32(l.fd)
+		}
+	case kindPing:
+		d.Kind, d.State = "ping", replied(f)
+	case kindPair:
+		d.Kind, d.State = "pair", replied(f)
+		d.Host = netip.AddrPortFrom(b.remote.netip(f.v6), b.rport)
+		d.Peer = netip.AddrPortFrom(b.local.netip(f.v6), b.lport)
+		return d
+	}
+	if fd >= 0 {
+		d.Host = sysSockname(int(fd))
+	}
+	v6 := d.Host.IsValid() && d.Host.Addr().Is6()
+	d.Peer = netip.AddrPortFrom(b.remote.netip(v6), b.rport)
+	return d
+}
+
+func replied(f *flow) string {
+	if f.udp.replied {
+		return "assured"
+	}
+	return "unreplied"
+}
+
+// Counts are the flows in use by kind.
+func (n *NAT) Counts() map[string]int {
+	out := map[string]int{"tcp": 0, "udp": 0, "ping": 0, "pair": 0}
+	for i := uint32(0); i < n.top; i++ {
+		switch n.flows[i].kind {
+		case kindTCP:
+			out["tcp"]++
+		case kindUDP:
+			out["udp"]++
+		case kindPing:
+			out["ping"]++
+		case kindPair:
+			out["pair"]++
+		}
+	}
+	return out
+}
