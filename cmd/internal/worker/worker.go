@@ -101,6 +101,7 @@ func Run() int {
 		runtime.GOMAXPROCS(3) // one is the loop's
 	}
 	raiseLimit()
+	holdLock(4)
 	c := &client{conn: fdpass.New(os.NewFile(3, "porter")), wait: make(map[uint64]chan reply)}
 	var m porter.Message
 	if _, err := c.conn.Receive(&m); err != nil || m.Start == nil {
@@ -198,6 +199,21 @@ func raiseLimit() {
 	if unix.Getrlimit(unix.RLIMIT_NOFILE, &r) == nil && r.Cur < r.Max {
 		r.Cur = r.Max
 		_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &r)
+	}
+}
+
+// holdLock moves the place's lock to the highest descriptor: at our death the
+// kernel closes descriptors in their order, so that whoever gets the lock next
+// finds our TAPs and listeners gone.
+func holdLock(fd int) {
+	var r unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &r) != nil {
+		return
+	}
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, int(r.Cur)-1); err == nil {
+		unix.Close(fd)
+	} else {
+		unix.CloseOnExec(fd)
 	}
 }
 

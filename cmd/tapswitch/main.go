@@ -1,0 +1,31 @@
+// Command tapswitch is a virtual switch over TAP devices: the network of
+// rootless containers as one program. One binary has several roles, told by the
+// name it is called with; people use the commands.
+package main
+
+import (
+	"os"
+	"path/filepath"
+
+	"tapswitch/cmd/internal/porter"
+	"tapswitch/cmd/internal/worker"
+)
+
+// Version is set at build time with -ldflags "-X main.Version=...".
+var Version = "0.1.0-dev"
+
+func main() {
+	switch filepath.Base(os.Args[0]) {
+	case porter.WorkerName:
+		os.Exit(worker.Run())
+	case porter.InitName:
+		os.Exit(porter.Inside())
+	case porter.ExecName:
+		os.Exit(porter.ExecHelper())
+	case porter.StageName:
+		os.Exit(porter.Stage())
+	case ProbeName:
+		os.Exit(doctorProbe(os.Args))
+	}
+	os.Exit(run(os.Args[1:]))
+}

@@ -1,0 +1,448 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+	"golang.org/x/term"
+	"tapswitch/cmd/internal/api"
+	"tapswitch/cmd/internal/client"
+)
+
+type runFlags struct {
+	name, workdir, hostname, offload, spoof string
+	networks, publish, env, envFile         []string
+	detach, remove, interactive, tty, init  bool
+}
+
+func runCommand() *cobra.Command {
+	var f runFlags
+	cmd := &cobra.Command{
+		Use:   "run [flags] [--] COMMAND [ARG...]",
+		Short: "Run a command in a new container",
+		Long: `Run a command of this host in a new container: its own user, network, mount, pid, uts and ipc namespaces. uid 0 in
+it is you; it sees this host's files, with a resolv.conf and hosts of its own. It is a network container, not a
+security container: what you may do, it may do.
+
+Without a switch running, a private one is made for as long as the command runs. The exit code is the command's;
+125 is a failure of ours, 126 a command that cannot be run, 127 one that is not there, 128+n the end by signal n.
+
+  tapswitch run -it -- bash
+  tapswitch run -d --name web -p 8080:80 -- busybox httpd -f -p 80
+  tapswitch run --network bridge2:ip=172.18.0.9,alias=db -- sleep 1000`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return errors.New("run needs a command")
+			}
+			return nil
+		},
+		RunE: func(_ *cobra.Command, args []string) error { return runContainer(f, args) },
+	}
+	fl := cmd.Flags()
+	fl.SetInterspersed(false)
+	fl.StringVar(&f.name, "name", "", "name (default: one is made up)")
+	fl.StringArrayVar(&f.networks, "network", nil, "`NET[:ip=A,ip6=A,mac=M,alias=N,ifname=I]` to be on (repeat it for more; the first has the default route)")
+	fl.StringArrayVar(&f.networks, "net", nil, "the same as --network")
+	fl.StringArrayVarP(&f.publish, "publish", "p", nil, "`[HOSTIP:][HOSTPORT]:PORT[/udp]` to publish, as docker's -p")
+	fl.StringArrayVarP(&f.env, "env", "e", nil, "`K=V`, or K for our own value")
+	fl.StringVarP(&f.workdir, "workdir", "w", "", "working `DIR` (default: ours)")
+	fl.StringVar(&f.hostname, "hostname", "", "host name (default: the container's name)")
+	fl.StringVar(&f.offload, "offload", "on", "`on|off`: super-frames and open checksums on the TAP")
+	fl.StringVar(&f.spoof, "spoof", "deny", "`allow|deny`: frames with other addresses than the container's")
+	fl.BoolVarP(&f.detach, "detach", "d", false, "run behind and print the id")
+	fl.BoolVar(&f.remove, "rm", false, "remove the container when it ends")
+	fl.BoolVarP(&f.interactive, "interactive", "i", false, "keep standard input open")
+	fl.BoolVarP(&f.tty, "tty", "t", false, "give it a terminal")
+	fl.BoolVar(&f.init, "init", false, "a small process 1 that forwards signals and collects orphans")
+	_ = cmd.RegisterFlagCompletionFunc("network", completeNetworks)
+	return cmd
+}
+
+func runContainer(f runFlags, args []string) error {
+	req, err := createRequest(f, args)
+	if err != nil {
+		return err
+	}
+	c, err := connect()
+	if err != nil {
+		return err
+	}
+	var off *client.NotRunning
+	var s api.Status
+	if err := c.Do("GET", "/status", nil, &s); errors.As(err, &off) {
+		if f.detach {
+			return err
+		}
+		end, perr := private(c)
+		if perr != nil {
+			return ourFailure(perr)
+		}
+		defer end()
+	} else if err != nil {
+		return err
+	}
+	if f.detach {
+		var made api.Container
+		if err := c.Do("POST", "/containers", req, &made); err != nil {
+			return commandFailure(err)
+		}
+		fmt.Println(made.ID)
+		return nil
+	}
+	return foreground(c, f.interactive, f.tty,
+		func(tty bool, files ...int) (string, error) {
+			req.TTY = tty
+			var made api.Container
+			err := c.Do("POST", "/containers", req, &made, files...)
+			return "/containers/" + made.ID, err
+		})
+}
+
+func createRequest(f runFlags, args []string) (*api.Create, error) {
+	req := &api.Create{Name: f.name, Publish: f.publish, Command: args, Hostname: f.hostname, Init: f.init, Remove: f.remove, Origin: "cli"}
+	for _, n := range f.networks {
+		a, err := parseAttachment(n)
+		if err != nil {
+			return nil, usageError{err}
+		}
+		req.Networks = append(req.Networks, a)
+	}
+	for _, kv := range f.env {
+		if !strings.Contains(kv, "=") {
+			v, ok := os.LookupEnv(kv)
+			if !ok {
+				continue
+			}
+			kv += "=" + v
+		}
+		req.Env = append(req.Env, kv)
+	}
+	if f.tty && os.Getenv("TERM") != "" && !slices.ContainsFunc(req.Env, func(s string) bool { return strings.HasPrefix(s, "TERM=") }) {
+		req.Env = append(req.Env, "TERM="+os.Getenv("TERM"))
+	}
+	var err error
+	if req.Workdir, err = workdir(f.workdir); err != nil {
+		return nil, err
+	}
+	for _, w := range []struct {
+		flag, value, on, off string
+		to                   *bool
+	}{{"offload", f.offload, "off", "on", &req.PlainTAP}, {"spoof", f.spoof, "allow", "deny", &req.Spoof}} {
+		switch w.value {
+		case w.on:
+			*w.to = true
+		case w.off:
+		default:
+			return nil, usageError{fmt.Errorf("--%s %s: %s or %s", w.flag, w.value, w.on, w.off)}
+		}
+	}
+	return req, nil
+}
+
+func workdir(flag string) (string, error) {
+	if flag == "" {
+		return os.Getwd()
+	}
+	return filepath.Abs(flag)
+}
+
+// parseAttachment reads NET[:ip=A,alias=B...].
+func parseAttachment(s string) (api.Attachment, error) {
+	name, opts, _ := strings.Cut(s, ":")
+	a := api.Attachment{Network: name}
+	if name == "" {
+		return a, fmt.Errorf("--network %q: a name must stand first", s)
+	}
+	for _, kv := range strings.Split(opts, ",") {
+		if kv == "" {
+			continue
+		}
+		k, v, ok := strings.Cut(kv, "=")
+		if !ok || v == "" {
+			return a, fmt.Errorf("--network %s: %q must be key=value", name, kv)
+		}
+		switch k {
+		case "ip":
+			if strings.Contains(v, ":") {
+				a.IP6 = v
+			} else {
+				a.IP = v
+			}
+		case "ip6":
+			a.IP6 = v
+		case "mac":
+			a.MAC = v
+		case "alias":
+			a.Aliases = append(a.Aliases, v)
+		case "ifname", "interface_name":
+			a.IfName = v
+		default:
+			return a, fmt.Errorf("--network %s: unknown key %q: ip, ip6, mac, alias or ifname", name, k)
+		}
+	}
+	return a, nil
+}
+
+// commandFailure turns an error of starting a command into its exit code.
+func commandFailure(err error) error {
+	var ae *api.Error
+	if errors.As(err, &ae) {
+		switch ae.Code {
+		case api.NoCommand, api.NotExecutable:
+			report(nil, ae)
+			if ae.Code == api.NoCommand {
+				return exitError(exitNoCommand)
+			}
+			return exitError(exitDenied)
+		}
+	}
+	return ourFailure(err)
+}
+
+func ourFailure(err error) error {
+	var off *client.NotRunning
+	if errors.As(err, &off) {
+		return err
+	}
+	report(nil, err)
+	return exitError(exitOurs)
+}
+
+// foreground runs something with our standard files, or with a terminal of its
+// own between, passes signals on and exits as it did. start returns the path of
+// what runs.
+func foreground(c *client.Client, interactive, tty bool, start func(tty bool, files ...int) (string, error)) error {
+	stdin := os.Stdin
+	if !interactive {
+		null, err := os.Open(os.DevNull)
+		if err != nil {
+			return ourFailure(err)
+		}
+		defer null.Close()
+		stdin = null
+	}
+	files := []int{int(stdin.Fd()), int(os.Stdout.Fd()), int(os.Stderr.Fd())}
+	var master *os.File
+	if tty {
+		var slave *os.File
+		var err error
+		if master, slave, err = openPTY(); err != nil {
+			return ourFailure(err)
+		}
+		resize(master)
+		files = []int{int(slave.Fd()), int(slave.Fd()), int(slave.Fd())}
+		started := start
+		start = func(tty bool, files ...int) (string, error) {
+			defer slave.Close() // the end of the container's copies is the end of the output
+			return started(tty, files...)
+		}
+	}
+	sigs := make(chan os.Signal, 16)
+	signal.Notify(sigs, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGWINCH)
+	path, err := start(tty, files...)
+	if err != nil {
+		return commandFailure(err)
+	}
+	restore := func() {}
+	drained := make(chan struct{})
+	if tty {
+		restore = shuttle(master, interactive, drained)
+	} else {
+		close(drained)
+	}
+	go func() {
+		for s := range sigs {
+			switch {
+			case s == unix.SIGWINCH && tty:
+				resize(master)
+			case s != unix.SIGWINCH:
+				_ = c.Do("POST", path+"/kill?signal="+url.QueryEscape(unix.SignalName(s.(syscall.Signal))), nil, nil)
+			}
+		}
+	}()
+	var x api.Exit
+	err = c.Do("POST", path+"/wait", nil, &x)
+	if tty {
+		// Something left behind may hold the terminal: its output is not waited for.
+		_ = master.SetDeadline(time.Now().Add(200 * time.Millisecond))
+	}
+	<-drained
+	restore()
+	if err != nil {
+		return ourFailure(err)
+	}
+	if x.Code != 0 {
+		return exitError(x.Code)
+	}
+	return nil
+}
+
+// private starts a switch for one command, in a directory of its own.
+func private(c *client.Client) (end func(), err error) {
+	dir, err := os.MkdirTemp("", "tapswitch-run-*")
+	if err != nil {
+		return nil, err
+	}
+	fail := func(err error) (func(), error) { os.RemoveAll(dir); return nil, err }
+	c.Socket = filepath.Join(dir, "s")
+	ready, readyW, err := os.Pipe()
+	if err != nil {
+		return fail(err)
+	}
+	lifeR, life, err := os.Pipe()
+	if err != nil {
+		return fail(err)
+	}
+	cmd := exec.Command("/proc/self/exe", "--socket", c.Socket, "up", "--ephemeral", "--log-level", "warn", "--ready-fd", "3", "--lifetime-fd", "4")
+	cmd.ExtraFiles = []*os.File{readyW, lifeR}
+	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		return fail(err)
+	}
+	readyW.Close()
+	lifeR.Close()
+	defer ready.Close()
+	if n, _ := ready.Read(make([]byte, 1)); n != 1 {
+		cmd.Wait()
+		return fail(errors.New("the private switch did not start"))
+	}
+	return func() {
+		life.Close()
+		_ = cmd.Wait()
+		os.RemoveAll(dir)
+	}, nil
+}
+
+// openPTY opens a pseudo terminal.
+func openPTY() (master, slave *os.File, err error) {
+	m, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("open a terminal: %w", err)
+	}
+	if err := unix.IoctlSetPointerInt(m, unix.TIOCSPTLCK, 0); err != nil {
+		unix.Close(m)
+		return nil, nil, fmt.Errorf("open a terminal: %w", err)
+	}
+	s, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(m), unix.TIOCGPTPEER, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)
+	if e != 0 {
+		n, err := unix.IoctlGetInt(m, unix.TIOCGPTN)
+		if err == nil {
+			var fd int
+			fd, err = unix.Open("/dev/pts/"+strconv.Itoa(n), unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+			s = uintptr(fd)
+		}
+		if err != nil {
+			unix.Close(m)
+			return nil, nil, fmt.Errorf("open a terminal: %w", err)
+		}
+	}
+	return os.NewFile(uintptr(m), "ptmx"), os.NewFile(s, "pts"), nil
+}
+
+func resize(master *os.File) {
+	for _, fd := range []int{0, 1, 2} {
+		if w, err := unix.IoctlGetWinsize(fd, unix.TIOCGWINSZ); err == nil {
+			_ = unix.IoctlSetWinsize(int(rawFD(master)), unix.TIOCSWINSZ, w)
+			return
+		}
+	}
+}
+
+// rawFD is the descriptor without making it blocking, as Fd would.
+func rawFD(f *os.File) (fd uintptr) {
+	if c, err := f.SyscallConn(); err == nil {
+		_ = c.Control(func(x uintptr) { fd = x })
+	}
+	return fd
+}
+
+// shuttle carries bytes between our terminal and the container's. drained is
+// closed when all its output is out.
+func shuttle(master *os.File, interactive bool, drained chan struct{}) (restore func()) {
+	restore = func() {}
+	if interactive && term.IsTerminal(0) {
+		if old, err := term.MakeRaw(0); err == nil {
+			restore = func() { _ = term.Restore(0, old) }
+		}
+	}
+	if interactive {
+		go func() {
+			_, _ = io.Copy(master, os.Stdin)
+			_, _ = master.Write([]byte{4}) // end of file, as typed
+		}()
+	}
+	go func() {
+		_, _ = io.Copy(os.Stdout, master)
+		close(drained)
+	}()
+	return restore
+}
+
+func execCommand() *cobra.Command {
+	var interactive, tty bool
+	var env []string
+	var dir string
+	cmd := &cobra.Command{
+		Use:   "exec [flags] NAME [--] COMMAND [ARG...]",
+		Short: "Run a command in a container that is there",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) < 2 {
+				return errors.New("exec needs a container and a command")
+			}
+			return nil
+		},
+		ValidArgsFunction: completeContainers,
+		RunE: func(_ *cobra.Command, args []string) error {
+			name, args := args[0], args[1:]
+			if args[0] == "--" {
+				if args = args[1:]; len(args) == 0 {
+					return usageError{errors.New("exec needs a command")}
+				}
+			}
+			c, err := connect()
+			if err != nil {
+				return err
+			}
+			if err := c.Do("GET", "/containers/"+client.Escape(name), nil, nil); err != nil {
+				return err
+			}
+			x := api.Exec{Command: args, Env: env, Workdir: dir}
+			if dir != "" {
+				if x.Workdir, err = filepath.Abs(dir); err != nil {
+					return err
+				}
+			}
+			if tty && os.Getenv("TERM") != "" {
+				x.Env = append(x.Env, "TERM="+os.Getenv("TERM"))
+			}
+			err = foreground(c, interactive, tty, func(tty bool, files ...int) (string, error) {
+				x.TTY = tty
+				var s api.Session
+				err := c.Do("POST", "/containers/"+client.Escape(name)+"/exec", x, &s, files...)
+				return "/sessions/" + s.ID, err
+			})
+			return err
+		},
+	}
+	fl := cmd.Flags()
+	fl.SetInterspersed(false)
+	fl.BoolVarP(&interactive, "interactive", "i", false, "keep standard input open")
+	fl.BoolVarP(&tty, "tty", "t", false, "give it a terminal")
+	fl.StringArrayVarP(&env, "env", "e", nil, "`K=V`")
+	fl.StringVarP(&dir, "workdir", "w", "", "working `DIR`")
+	return cmd
+}
