@@ -52,7 +52,7 @@ func (n *NAT) route(p *vswitch.Port, proto uint8, dst netip.AddrPort) verdict {
 	if br.Contains(ip) {
 		return verdict{reason: vswitch.NotForGateway}
 	}
-	if other := n.sw.BridgeOf(func(b *vswitch.Bridge) bool { return b != br && b.Contains(ip) }); other != nil {
+	if other := n.sw.BridgeOf(func(b *vswitch.Bridge) bool { return b != br && b.Contains(ip) }); other != nil && isolate {
 		if other.IsGateway(ip) {
 			if t := n.pub.find(proto, dst, true); t != nil && t.reachable(ip) {
 				return verdict{kind: verdictPair, target: t}

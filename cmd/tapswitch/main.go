@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"tapswitch/cmd/internal/demo"
 	"tapswitch/cmd/internal/porter"
 	"tapswitch/cmd/internal/worker"
 )
@@ -24,6 +25,10 @@ func main() {
 		os.Exit(porter.ExecHelper())
 	case porter.StageName:
 		os.Exit(porter.Stage())
+	case demo.WorldName:
+		os.Exit(demo.World(os.Args))
+	case demo.ProbeName:
+		os.Exit(demo.Probe(os.Args[1:]))
 	case ProbeName:
 		os.Exit(doctorProbe(os.Args))
 	}

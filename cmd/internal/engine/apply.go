@@ -102,13 +102,38 @@ func (e *Engine) applyNetworks(c *configs.Config) error {
 	return nil
 }
 
-// createAll makes containers, several at a time: most of the time is the
-// kernel's. Those with addresses of their own go first, so that no other takes
-// them.
+// createAll makes containers. Addresses are taken in the file's order, those
+// that are given first, so that the same file gives the same ones each time;
+// then several are made at a time, since most of the time is the kernel's.
 func (e *Engine) createAll(list []configs.Container) error {
 	sort.SliceStable(list, func(i, j int) bool { return fixed(list[i]) && !fixed(list[j]) })
-	split := sort.Search(len(list), func(i int) bool { return !fixed(list[i]) })
-	return errors.Join(e.createSome(list[:split]), e.createInOrder(list[split:]))
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var errs []error
+	fail := func(c configs.Container, err error) {
+		mu.Lock()
+		errs = append(errs, fmt.Errorf("container %s: %w", c.Name, err))
+		mu.Unlock()
+	}
+	slots := make(chan struct{}, 8)
+	for _, c := range list {
+		finish, err := e.createConfigured(c)
+		if err != nil {
+			fail(c, err)
+			continue
+		}
+		wg.Add(1)
+		slots <- struct{}{}
+		go func() {
+			defer wg.Done()
+			defer func() { <-slots }()
+			if err := finish(); err != nil {
+				fail(c, err)
+			}
+		}()
+	}
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
 func fixed(c configs.Container) bool {
@@ -120,42 +145,9 @@ func fixed(c configs.Container) bool {
 	return true
 }
 
-// createSome makes containers whose addresses are given, in any order.
-func (e *Engine) createSome(list []configs.Container) error {
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	var errs []error
-	slots := make(chan struct{}, 8)
-	for _, c := range list {
-		wg.Add(1)
-		slots <- struct{}{}
-		go func() {
-			defer wg.Done()
-			defer func() { <-slots }()
-			if err := e.createConfigured(c); err != nil {
-				mu.Lock()
-				errs = append(errs, fmt.Errorf("container %s: %w", c.Name, err))
-				mu.Unlock()
-			}
-		}()
-	}
-	wg.Wait()
-	return errors.Join(errs...)
-}
-
-// createInOrder makes containers one after the other: the same file gives the
-// same addresses each time.
-func (e *Engine) createInOrder(list []configs.Container) error {
-	var errs []error
-	for _, c := range list {
-		if err := e.createConfigured(c); err != nil {
-			errs = append(errs, fmt.Errorf("container %s: %w", c.Name, err))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-func (e *Engine) createConfigured(c configs.Container) error {
+// createConfigured takes what a configured container needs, and returns what
+// makes it.
+func (e *Engine) createConfigured(c configs.Container) (finish func() error, err error) {
 	var nets []api.Attachment
 	for _, a := range c.Networks {
 		w := api.Attachment{Network: a.Network, Aliases: a.Aliases, MAC: net.HardwareAddr(a.MAC).String()}
@@ -176,30 +168,34 @@ func (e *Engine) createConfigured(c configs.Container) error {
 	if c.Pid > 0 || c.Netns != "" {
 		return e.joinConfigured(c, nets)
 	}
-	_, err := e.make(api.Create{Name: c.Name, Networks: nets, Publish: c.Publish, Command: c.Command, Env: c.Env, Workdir: c.Workdir,
+	return e.prepare(api.Create{Name: c.Name, Networks: nets, Publish: c.Publish, Command: c.Command, Env: c.Env, Workdir: c.Workdir,
 		Hostname: c.Hostname, PlainTAP: !c.Offload, Spoof: c.Spoof, Origin: "file"}, nil, c)
-	return err
 }
 
-func (e *Engine) joinConfigured(c configs.Container, nets []api.Attachment) error {
+func (e *Engine) joinConfigured(c configs.Container, nets []api.Attachment) (func() error, error) {
 	r := api.Reserve{Name: c.Name, Networks: nets, Publish: c.Publish, PlainTAP: !c.Offload, Spoof: c.Spoof, Pid: c.Pid, Netns: c.Netns, Origin: "file", Lifetime: lifeError}
 	if c.Pid > 0 {
 		r.Lifetime = lifePidfd
 	}
-	return e.rejoin(r, 0, c)
+	return e.prepareRejoin(r, 0, c)
 }
 
-// rejoin lets the porter enter a namespace, and puts it on the switch.
-func (e *Engine) rejoin(r api.Reserve, startTime uint64, from any) error {
+// prepareRejoin takes addresses for a namespace, and returns what lets the
+// porter enter it and puts it on the switch.
+func (e *Engine) prepareRejoin(r api.Reserve, startTime uint64, from any) (func() error, error) {
 	e.mu.Lock()
+	defer e.mu.Unlock()
 	c, err := e.newContainer(r.Name, r.Origin, kindJoin, r.Networks, r.Publish)
 	if err != nil {
-		e.mu.Unlock()
-		return err
+		return nil, err
 	}
 	c.reserve, c.spoof, c.from = r, r.Spoof, from
+	return func() error { return e.rejoin(c, startTime) }, nil
+}
+
+func (e *Engine) rejoin(c *container, startTime uint64) error {
+	r := c.reserve
 	ifs := interfaces(c, !r.PlainTAP, !r.NoRoute)
-	e.mu.Unlock()
 	_, fds, err := e.porter.Call(porter.Message{Op: porter.OpRejoin, Rejoin: &porter.Rejoin{Pid: r.Pid, StartTime: startTime, Netns: r.Netns, Interfaces: ifs}})
 	if err == nil {
 		err = e.enter(c, r.Pid, fds)

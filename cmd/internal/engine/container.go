@@ -142,6 +142,17 @@ func (e *Engine) Create(req api.Create, files []int) (*api.Container, error) {
 }
 
 func (e *Engine) make(req api.Create, files []int, from any) (*container, error) {
+	var c *container
+	finish, err := e.prepare(req, files, from, func(made *container) { c = made })
+	if err != nil {
+		return nil, err
+	}
+	return c, finish()
+}
+
+// prepare takes a container's name, addresses and ports, and returns what makes
+// it.
+func (e *Engine) prepare(req api.Create, files []int, from any, made ...func(*container)) (finish func() error, err error) {
 	kind := kindRun
 	if len(req.Command) == 0 {
 		kind = kindHold
@@ -150,21 +161,25 @@ func (e *Engine) make(req api.Create, files []int, from any) (*container, error)
 		req.Origin = "api"
 	}
 	e.mu.Lock()
+	defer e.mu.Unlock()
 	c, err := e.newContainer(req.Name, req.Origin, kind, req.Networks, req.Publish)
 	if err != nil {
-		e.mu.Unlock()
 		closeFDs(files)
 		return nil, err
+	}
+	for _, f := range made {
+		f(c)
 	}
 	c.create, c.spoof, c.from = req, req.Spoof, from
 	c.attached = len(files) > 0 || req.Ephemeral
 	spec := e.spec(c)
-	e.mu.Unlock()
-	if err := e.begin(c, spec, files); err != nil {
-		e.forget(c)
-		return nil, err
-	}
-	return c, nil
+	return func() error {
+		if err := e.begin(c, spec, files); err != nil {
+			e.forget(c)
+			return err
+		}
+		return nil
+	}, nil
 }
 
 // begin makes the namespaces, puts the interfaces on the switch and only then

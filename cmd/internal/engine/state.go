@@ -108,7 +108,10 @@ func (e *Engine) Restore() (restored int, problems []error) {
 		case c.Kind == kindJoin && c.Reserve != nil && c.Reserve.Lifetime == lifeDel:
 			err = fmt.Errorf("container %s: it was joined by its caller, who must join it again", c.Reserve.Name)
 		case c.Kind == kindJoin && c.Reserve != nil:
-			err = e.rejoin(*c.Reserve, c.StartTime, nil)
+			var finish func() error
+			if finish, err = e.prepareRejoin(*c.Reserve, c.StartTime, nil); err == nil {
+				err = finish()
+			}
 		case c.Create != nil:
 			_, err = e.make(*c.Create, nil, nil)
 		}

@@ -1,0 +1,5 @@
+//go:build noisolation
+
+package nat
+
+const isolate = false
