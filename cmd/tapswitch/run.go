@@ -306,7 +306,7 @@ func private(c *client.Client) (end func(), err error) {
 	if err != nil {
 		return fail(err)
 	}
-	cmd := exec.Command("/proc/self/exe", "--socket", c.Socket, "up", "--ephemeral", "--log-level", "warn", "--ready-fd", "3", "--lifetime-fd", "4")
+	cmd := exec.Command("/proc/self/exe", "--socket", c.Socket, "up", "--ephemeral", "--no-containers", "--log-level", "warn", "--ready-fd", "3", "--lifetime-fd", "4")
 	cmd.ExtraFiles = []*os.File{readyW, lifeR}
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

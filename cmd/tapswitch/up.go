@@ -32,6 +32,7 @@ type upFlags struct {
 	readyFD   int
 	lifeFD    int
 	ephemeral bool
+	bare      bool
 }
 
 func upCommand() *cobra.Command {
@@ -59,6 +60,7 @@ away; SIGHUP and "tapswitch reload" apply what changed in the file.`,
 	fl.IntVar(&f.readyFD, "ready-fd", 0, "write \"1\" to descriptor `N` when ready, and close it")
 	fl.BoolVar(&f.ephemeral, "ephemeral", false, "keep no state: what commands make is gone with the switch")
 	fl.IntVar(&f.lifeFD, "lifetime-fd", 0, "end when descriptor `N` is closed at its other end")
+	fl.BoolVar(&f.bare, "no-containers", false, "with the networks of the configuration, but not its containers")
 	_ = fl.MarkHidden("lifetime-fd")
 	configs.AddFlags(fl)
 	_ = cmd.MarkFlagFilename("config", "yaml", "yml", "toml", "json")
@@ -151,6 +153,9 @@ func loadConfig(cmd *cobra.Command, f upFlags) (porter.Config, error) {
 	}
 	if f.demo {
 		c.Path = ""
+	}
+	if f.bare {
+		c.Containers = nil
 	}
 	out := porter.Config{Config: c}
 	y, err := configs.Show(c, "yaml")
@@ -257,12 +262,23 @@ func upBehind() error {
 	cmd := exec.Command("/proc/self/exe", append(args, "--ready-fd", "3")...)
 	cmd.ExtraFiles = []*os.File{w}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	log, err := os.CreateTemp("", "tapswitch-up-*.log")
+	socket, err := place.Socket(flagSocket)
 	if err != nil {
 		return err
 	}
-	defer os.Remove(log.Name())
+	pl, err := place.Of(socket)
+	if err != nil {
+		return err
+	}
+	log, err := os.OpenFile(filepath.Join(pl.Runtime, "switch.log"), os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
 	defer log.Close()
+	begin, err := log.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		return err
@@ -270,7 +286,7 @@ func upBehind() error {
 	w.Close()
 	b := make([]byte, 1)
 	n, _ := r.Read(b)
-	said, _ := os.ReadFile(log.Name())
+	said, _ := io.ReadAll(io.NewSectionReader(log, begin, 1<<20))
 	if n == 1 {
 		_, _ = os.Stdout.Write(said)
 		return nil

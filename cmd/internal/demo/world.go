@@ -155,12 +155,16 @@ func (w *world) plug(i int, b *vswitch.Bridge, n netns.NsHandle, name string, mt
 	return err
 }
 
-// sysctls lets the router forward and the host's user ping.
+// sysctls lets the router forward, and answer every error at once, and the
+// host's user ping.
 func (w *world) sysctls() error {
 	if err := os.WriteFile("/proc/sys/net/ipv4/ping_group_range", []byte("0 0"), 0); err != nil {
 		return fmt.Errorf("ping_group_range of the demo's host: %w", err)
 	}
 	return within(w.router, func() error {
+		for _, p := range []string{"ipv4/icmp_ratelimit", "ipv6/icmp/ratelimit"} {
+			_ = os.WriteFile("/proc/sys/net/"+p, []byte("0"), 0)
+		}
 		for _, p := range []string{"ipv4/ip_forward", "ipv6/conf/all/forwarding"} {
 			if err := os.WriteFile("/proc/sys/net/"+p, []byte("1"), 0); err != nil && !strings.HasPrefix(p, "ipv6") {
 				return fmt.Errorf("forwarding of the demo's router: %w", err)

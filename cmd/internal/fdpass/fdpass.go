@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,11 +23,11 @@ const (
 // Conn is one end. Send and Receive may be called at the same time; each by
 // several goroutines.
 type Conn struct {
-	f   *os.File
-	fd  int
-	out sync.Mutex
-	in  sync.Mutex
-	buf []byte
+	f      *os.File
+	fd     int
+	out    sync.Mutex
+	in     sync.Mutex
+	closed atomic.Bool // fd may be another file's by now
 }
 
 // Pair makes a connected pair: a Conn, and the file to hand to a child.
@@ -40,7 +41,7 @@ func Pair() (*Conn, *os.File, error) {
 
 // New takes f over, a SOCK_SEQPACKET socket.
 func New(f *os.File) *Conn {
-	c := &Conn{f: f, fd: int(f.Fd()), buf: make([]byte, maxMessage)}
+	c := &Conn{f: f, fd: int(f.Fd())}
 	unix.CloseOnExec(c.fd)
 	for _, opt := range []int{unix.SO_SNDBUF, unix.SO_RCVBUF} {
 		_ = unix.SetsockoptInt(c.fd, unix.SOL_SOCKET, opt, maxMessage)
@@ -48,9 +49,17 @@ func New(f *os.File) *Conn {
 	return c
 }
 
-// Close closes the connection; a Receive that waits ends with io.EOF.
+// Close closes the connection; a Receive that waits ends with io.EOF. Closing
+// twice is no error.
 func (c *Conn) Close() error {
-	_ = unix.Shutdown(c.fd, unix.SHUT_RDWR)
+	if c.closed.Swap(true) {
+		return nil
+	}
+	_ = unix.Shutdown(c.fd, unix.SHUT_RDWR) // those that wait let their locks go
+	c.in.Lock()
+	defer c.in.Unlock()
+	c.out.Lock()
+	defer c.out.Unlock()
 	return c.f.Close()
 }
 
@@ -70,6 +79,9 @@ func (c *Conn) Send(v any, fds ...int) error {
 	c.out.Lock()
 	defer c.out.Unlock()
 	for {
+		if c.closed.Load() {
+			return os.ErrClosed
+		}
 		err = unix.Sendmsg(c.fd, b, oob, nil, unix.MSG_NOSIGNAL)
 		if err != unix.EINTR {
 			return err
@@ -85,7 +97,17 @@ func (c *Conn) Receive(v any) ([]int, error) {
 	defer c.in.Unlock()
 	oob := make([]byte, unix.CmsgSpace(maxFDs*4))
 	for {
-		n, on, flags, _, err := unix.Recvmsg(c.fd, c.buf, oob, unix.MSG_CMSG_CLOEXEC)
+		if c.closed.Load() {
+			return nil, io.EOF
+		}
+		// The length first: a connection per container must not hold a buffer for
+		// the longest message there is.
+		size, _, err := unix.Recvfrom(c.fd, nil, unix.MSG_PEEK|unix.MSG_TRUNC)
+		if err == unix.EINTR {
+			continue
+		}
+		buf := make([]byte, max(size, 1))
+		n, on, flags, _, err := unix.Recvmsg(c.fd, buf, oob, unix.MSG_CMSG_CLOEXEC)
 		if err == unix.EINTR {
 			continue
 		}
@@ -100,7 +122,7 @@ func (c *Conn) Receive(v any) ([]int, error) {
 			CloseAll(fds)
 			return nil, errors.New("message is too long")
 		}
-		if err := json.Unmarshal(c.buf[:n], v); err != nil {
+		if err := json.Unmarshal(buf[:n], v); err != nil {
 			CloseAll(fds)
 			return nil, err
 		}

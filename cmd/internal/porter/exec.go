@@ -135,10 +135,10 @@ func same(f *os.File, path string) bool {
 	return unix.Fstat(int(f.Fd()), &a) == nil && unix.Stat(path, &b) == nil && a.Ino == b.Ino && a.Dev == b.Dev
 }
 
+// end gives the session up: its helper ends the command when nobody is at the
+// other end.
 func (s *sess) end() int {
-	if s.proc != nil {
-		s.proc.Kill()
-	}
+	s.conn.Close()
 	return s.wait()
 }
 
@@ -158,7 +158,6 @@ func (s *sess) wait() int {
 // it is sent, runs the command, passes signals on and exits as it did.
 func ExecHelper() int {
 	runtime.LockOSThread()
-	_ = unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0)
 	conn := fdpass.New(os.NewFile(3, "porter"))
 	var m Message
 	fds, err := conn.Receive(&m)
@@ -194,7 +193,9 @@ func ExecHelper() int {
 	if e != nil {
 		return fail(e, 127)
 	}
-	attr := &syscall.SysProcAttr{Setsid: true, Setctty: x.TTY, Pdeathsig: unix.SIGKILL}
+	// No Pdeathsig: its parent is none of that pid namespace's, which os/exec
+	// takes for a parent that has died. The connection's end tells of ours.
+	attr := &syscall.SysProcAttr{Setsid: true, Setctty: x.TTY}
 	cmd := &exec.Cmd{Path: path, Args: x.Command, Env: x.Env, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, SysProcAttr: attr}
 	if x.Mount {
 		// The container holds no pid namespace: the command gets one of its own.
@@ -217,6 +218,7 @@ func ExecHelper() int {
 		for {
 			var m Message
 			if _, err := conn.Receive(&m); err != nil {
+				_ = cmd.Process.Kill() // the porter is gone, or has given us up
 				return
 			}
 			if m.Op == OpSignal {

@@ -302,7 +302,7 @@ func (p *porter) killAll() {
 		ids = append(ids, id)
 	}
 	for _, s := range p.sess {
-		_ = s.proc.Kill()
+		s.conn.Close()
 	}
 	p.mu.Unlock()
 	for _, id := range ids {

@@ -99,6 +99,8 @@ func (p *porter) create(spec *Spec, files []int) (*container, []int, string, err
 		return fail(fmt.Errorf("container %s: its first process died: %w", spec.Name, errFirst))
 	case err != nil:
 		return fail(err)
+	case m.Err != nil && restricted("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1"):
+		return fail(NamespaceError(m.Err)) // the namespaces were made, but are worth nothing
 	case m.Err != nil:
 		return fail(m.Err)
 	}
