@@ -115,6 +115,7 @@ const (
 	fHostLoop // may reach the host's loopback
 	fLocal    // ends at a service of the gateway
 	fRecover  // repeating after a loss until tcp.recover is acknowledged
+	fSmall    // no frames beyond 64 KiB
 	fListed   // in the list of acknowledgements
 )
 

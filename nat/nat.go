@@ -3,6 +3,7 @@ package nat
 import (
 	"crypto/rand"
 	"encoding/binary"
+	"fmt"
 	"net/netip"
 
 	"golang.org/x/sys/unix"
@@ -140,7 +141,7 @@ func New(sw *vswitch.Switch, cfg Config) (*NAT, error) {
 	setDefault(&cfg.PerPort, 8192)
 	setDefault(&cfg.HalfOpen, 1024)
 	setDefault(&cfg.Reassemblies, 256)
-	n := &NAT{cfg: cfg, sw: sw, out: cfg.Outside, burst: maxPayload}
+	n := &NAT{cfg: cfg, sw: sw, out: cfg.Outside, burst: longestBurst()}
 	rand.Read(n.secret[:])
 	var err error
 	if n.table, err = newTable(cfg.MaxFlows, binary.LittleEndian.Uint64(n.secret[:])); err != nil {
@@ -159,6 +160,19 @@ func New(sw *vswitch.Switch, cfg Config) (*NAT, error) {
 	n.policy = Policy{HostAddress: true}
 	sw.SetGateway(n)
 	return n, nil
+}
+
+// longestBurst is 256 KiB where the kernel takes IPv4 frames of that length.
+func longestBurst() int {
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return maxPayload
+	}
+	var major, minor int
+	if k, _ := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor); k < 2 || major < 6 || major == 6 && minor < 3 {
+		return maxPayload
+	}
+	return 256 << 10
 }
 
 func setDefault(v *int, d int) {

@@ -42,6 +42,9 @@ func (n *NAT) tcpExpired(i uint32) {
 		n.tcpProbe(i)
 		return
 	}
+	if t.retries > 1 {
+		fl.set(fSmall) // perhaps it is the long frames that do not arrive
+	}
 	n.tcpGoBack(i)
 	t.cwnd = minCwnd
 	n.arm(i, n.sw.Now()+int64(t.rto)*1e6)

@@ -70,6 +70,9 @@ func (p *Port) Has4() bool { return slices.ContainsFunc(p.Addrs, netip.Addr.Is4)
 // Has6 says whether the container has an IPv6 address on this bridge.
 func (p *Port) Has6() bool { return slices.ContainsFunc(p.Addrs, netip.Addr.Is6) }
 
+// Super says whether the port takes TCP super-frames as they are.
+func (p *Port) Super() bool { return p.caps&(CapCsum|CapTSO) == CapCsum|CapTSO }
+
 // LinkLocal is the EUI-64 link-local address of m (RFC 4291, appendix A).
 func LinkLocal(m MAC) netip.Addr {
 	return netip.AddrFrom16([16]byte{0xfe, 0x80, 8: m[0] ^ 2, 9: m[1], 10: m[2], 11: 0xff, 12: 0xfe, 13: m[3], 14: m[4], 15: m[5]})

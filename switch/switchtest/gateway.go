@@ -1,0 +1,78 @@
+package switchtest
+
+import "tapswitch/switch"
+
+// Gateway is a vswitch.Gateway that does as it is told and keeps a record. It
+// belongs to the loop's thread. The zero value drops all under NoRoute.
+type Gateway struct {
+	// Decide answers Resolve; nil for Drop(NoRoute).
+	Decide func(f *vswitch.Frame) vswitch.Action
+	// Alive answers Deliver; nil for always.
+	Alive func(flow, gen uint32) bool
+	// Work answers Run; nil for done.
+	Work func(t vswitch.Token) bool
+	// Next answers Expire.
+	Next int64
+
+	Resolved  int
+	Delivered []Delivery
+	Events    []Event
+	Ran       []vswitch.Token
+	Flushed   int
+	Expired   []int64 // the times of the calls
+	Gone      []*vswitch.Port
+}
+
+// Delivery is one frame that a cached flow brought.
+type Delivery struct {
+	In        *vswitch.Port
+	Flow, Gen uint32
+	Frame     []byte
+}
+
+// Event is what epoll said of a watched descriptor.
+type Event struct {
+	Token  vswitch.Token
+	Events uint32
+}
+
+// Resolve counts and asks Decide.
+func (g *Gateway) Resolve(f *vswitch.Frame) vswitch.Action {
+	g.Resolved++
+	if g.Decide == nil {
+		return vswitch.Drop(vswitch.NoRoute)
+	}
+	return g.Decide(f)
+}
+
+// Deliver keeps a copy of the frame, if its flow is alive.
+func (g *Gateway) Deliver(f *vswitch.Frame, flow, gen uint32) bool {
+	if g.Alive != nil && !g.Alive(flow, gen) {
+		return false
+	}
+	g.Delivered = append(g.Delivered, Delivery{f.In, flow, gen, append([]byte(nil), f.B...)})
+	return true
+}
+
+// Event keeps the event.
+func (g *Gateway) Event(t vswitch.Token, events uint32) {
+	g.Events = append(g.Events, Event{t, events})
+}
+
+// Run notes the token and asks Work.
+func (g *Gateway) Run(t vswitch.Token) bool {
+	g.Ran = append(g.Ran, t)
+	return g.Work != nil && g.Work(t)
+}
+
+// Flush counts.
+func (g *Gateway) Flush() { g.Flushed++ }
+
+// Expire notes the time and answers Next.
+func (g *Gateway) Expire(now int64) int64 {
+	g.Expired = append(g.Expired, now)
+	return g.Next
+}
+
+// PortGone notes the port.
+func (g *Gateway) PortGone(p *vswitch.Port) { g.Gone = append(g.Gone, p) }
