@@ -25,19 +25,17 @@ type faulty struct {
 	off     atomic.Bool // no faults from now on
 	down    atomic.Bool // every write fails as on an interface that is down
 
-	queue    [][]byte // read again before the device is asked
-	heldOut  []byte   // waits for one more frame to overtake it
-	heldIn   []byte
-	lost     atomic.Int64
-	doubled  atomic.Int64
-	swapped  atomic.Int64
-	writes   atomic.Int64
-	onWrite  func(b []byte) // sees every frame to the container
-	buf, tmp []byte
+	queue   [][]byte // read again before the device is asked
+	heldOut []byte   // waits for one more frame to overtake it
+	heldIn  []byte
+	lost    atomic.Int64
+	doubled atomic.Int64
+	swapped atomic.Int64
+	onWrite func(b []byte) // sees every frame to the container
 }
 
 func newFaulty(d vswitch.Device, out, in faults, seed uint64) *faulty {
-	return &faulty{Device: d, out: out, in: in, rng: rand.New(rand.NewPCG(seed, 1)), tmp: make([]byte, vswitch.VnetLen+vswitch.MaxFrame)}
+	return &faulty{Device: d, out: out, in: in, rng: rand.New(rand.NewPCG(seed, 1))}
 }
 
 func (d *faulty) chance(n int) bool { return n > 0 && !d.off.Load() && d.rng.IntN(1000) < n }
@@ -87,7 +85,6 @@ func (d *faulty) Read(b []byte) (int, unix.Errno) {
 }
 
 func (d *faulty) Write(b []byte) unix.Errno {
-	d.writes.Add(1)
 	if d.down.Load() {
 		return unix.EIO
 	}

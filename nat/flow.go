@@ -88,6 +88,7 @@ type udpState struct {
 	socket   uint32 // kindUDP: the kindUDPSocket that carries it, or none
 	listener uint32 // kindUDP: the published port that carries it, or none
 	refs     uint32 // kindUDPSocket: flows that use it
+	scope    uint32 // the interface of a client with a link-local address
 	ttl      uint8
 	tos      uint8
 	df       uint8 // 0 not set yet, 1 clear, 2 set

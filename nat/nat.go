@@ -105,6 +105,8 @@ type NAT struct {
 	pairs      int    // flows of kindPair
 	burst      int    // payload bytes of the longest TCP frame to a container
 
+	noPeekOffset bool // behave as on a kernel without SO_PEEK_OFF for TCP
+
 	Stats Stats
 }
 

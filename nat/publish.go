@@ -338,6 +338,7 @@ func (n *NAT) publishedFlow(p *publication, client netip.AddrPort, local addr) u
 	fl.set(fInbound)
 	fl.sides[1].local = local
 	fl.udp.listener = p.id
+	fl.udp.scope = n.msg.name.scope()
 	n.Stats.UDPFlows++
 	return i
 }

@@ -31,13 +31,6 @@ func (s *sockaddr) set(a netip.AddrPort) {
 	binary.NativeEndian.PutUint16(s.b[:], unix.AF_INET6)
 	x := ip.As16()
 	copy(s.b[8:], x[:])
-	if z := ip.Zone(); z != "" {
-		var id uint32
-		for _, c := range z {
-			id = id*10 + uint32(c-'0')
-		}
-		binary.NativeEndian.PutUint32(s.b[24:], id)
-	}
 	s.n = 28
 }
 
@@ -51,6 +44,16 @@ func (s *sockaddr) addrPort() netip.AddrPort {
 	}
 	return netip.AddrPort{}
 }
+
+// scope is the interface index of a link-local IPv6 address, else 0.
+func (s *sockaddr) scope() uint32 {
+	if binary.NativeEndian.Uint16(s.b[:]) != unix.AF_INET6 {
+		return 0
+	}
+	return binary.NativeEndian.Uint32(s.b[24:])
+}
+
+func (s *sockaddr) setScope(id uint32) { binary.NativeEndian.PutUint32(s.b[24:], id) }
 
 func sysSocket(domain, typ, proto int) (int, unix.Errno) {
 	r, _, e := unix.RawSyscall(unix.SYS_SOCKET, uintptr(domain), uintptr(typ|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC), uintptr(proto))

@@ -177,7 +177,7 @@ func (n *NAT) tcpNew(p *vswitch.Port, fd int) uint32 {
 // unacknowledged bytes would keep a level-triggered one ready for ever.
 func (n *NAT) tcpWatch(i uint32) {
 	fl := &n.flows[i]
-	if setInt(int(fl.fd), unix.SOL_SOCKET, unix.SO_PEEK_OFF, 0) != 0 {
+	if n.noPeekOffset || setInt(int(fl.fd), unix.SOL_SOCKET, unix.SO_PEEK_OFF, 0) != 0 {
 		fl.set(fNoPeek) // Linux before 6.9, or 6.10 for IPv6
 	}
 	if err := n.sw.Watch(int(fl.fd), tcpEvents, n.token(i)); err != nil {

@@ -180,10 +180,15 @@ func (n *NAT) udpFromTap(i uint32, f *vswitch.Frame) {
 			n.drop(i)
 			return
 		}
+		v6 := l.Host.Addr().Is6() // the client's family, which need not be the container's
+		to = netip.AddrPortFrom(fl.sides[1].remote.netip(v6), fl.sides[1].rport)
 		fd, opts = l.fd, &l.opts
-		ctl = m.packetInfo(fl)
+		ctl = m.packetInfo(fl.sides[1].local, v6)
 	}
 	m.name.set(to)
+	if fl.udp.scope != 0 {
+		m.name.setScope(fl.udp.scope)
+	}
 	n.udpOptions(fd, opts, f)
 	if gso {
 		var size [2]byte
@@ -264,12 +269,11 @@ func setTTL(fd int, v6 bool, ttl uint8) {
 
 // packetInfo writes a control message that makes a published port answer from
 // the address it was asked at.
-func (m *message) packetInfo(fl *flow) int {
-	a := fl.sides[1].local
+func (m *message) packetInfo(a addr, v6 bool) int {
 	if a == (addr{}) {
 		return 0
 	}
-	if fl.sides[1].v6() {
+	if v6 {
 		var info [20]byte
 		copy(info[:16], a[:])
 		return m.control(0, unix.IPPROTO_IPV6, unix.IPV6_PKTINFO, info[:])
@@ -278,10 +282,6 @@ func (m *message) packetInfo(fl *flow) int {
 	copy(info[4:8], a[:4]) // ipi_spec_dst
 	return m.control(0, unix.IPPROTO_IP, unix.IP_PKTINFO, info[:])
 }
-
-// v6 says whether the host's side of an inbound flow is IPv6, which may differ
-// from what the container sees.
-func (s *side) v6() bool { return [12]byte(s.local[4:]) != [12]byte{} }
 
 // udpRun takes datagrams from a container's host socket.
 func (n *NAT) udpRun(i uint32) bool {
