@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"golang.org/x/sys/unix"
+	"tapswitch/switch"
 )
 
 // wantErrors asks the kernel to queue ICMP errors about what fd sends, with
@@ -43,27 +44,65 @@ func parseExtendedErr(b []byte) (e extendedErr, ok bool) {
 // drainErrors tells the container what the error queue of a flow's socket
 // holds: each hop of a traceroute, ports that are closed, packets too big.
 func (n *NAT) drainErrors(i uint32) {
-	fd, gen := int(n.flows[i].fd), n.flows[i].gen
+	gen := n.flows[i].gen
 	for range 16 {
-		var e extendedErr
-		found := false
-		m := &n.msg
-		size, errno := sysRecvmsg(fd, m.receive(n.errBuf), unix.MSG_ERRQUEUE)
-		if errno != 0 {
+		e, to, data, ok := n.nextError(int(n.flows[i].fd))
+		if !ok {
 			return
 		}
-		m.controls(func(level, typ int32, data []byte) {
-			if level == unix.IPPROTO_IP && typ == unix.IP_RECVERR || level == unix.IPPROTO_IPV6 && typ == unix.IPV6_RECVERR {
-				e, found = parseExtendedErr(data)
-			}
-		})
-		if found {
-			n.tellError(i, e, m.name.addrPort(), n.errBuf[:min(size, len(n.errBuf))])
-			if n.flows[i].gen != gen {
-				return
-			}
+		if e.errno != 0 {
+			n.tellError(i, e, to, data)
+		}
+		if n.flows[i].gen != gen {
+			return
 		}
 	}
+}
+
+// nextError takes one error off a socket's queue; it is empty where ok is
+// false. errno is 0 for a message that is no error.
+func (n *NAT) nextError(fd int) (e extendedErr, to netip.AddrPort, data []byte, ok bool) {
+	m := &n.msg
+	size, errno := sysRecvmsg(fd, m.receive(n.errBuf), unix.MSG_ERRQUEUE)
+	if errno != 0 {
+		return e, to, nil, false
+	}
+	m.controls(func(level, typ int32, data []byte) {
+		if level == unix.IPPROTO_IP && typ == unix.IP_RECVERR || level == unix.IPPROTO_IPV6 && typ == unix.IPV6_RECVERR {
+			if x, ok := parseExtendedErr(data); ok {
+				e = x
+			}
+		}
+	})
+	return e, m.name.addrPort(), n.errBuf[:min(size, len(n.errBuf))], true
+}
+
+// tooBig answers a datagram that the host's kernel refused for its size with
+// the MTU that fits. The kernel's own message does not name the port that it
+// was for, since the socket is connected to none. Other errors on the queue are
+// told as always if flow i, the socket's, is known.
+func (n *NAT) tooBig(f *vswitch.Frame, fd int, i uint32) {
+	mtu := uint32(0)
+	for range 16 {
+		e, to, data, ok := n.nextError(fd)
+		if !ok {
+			break
+		}
+		switch {
+		case e.origin == soEEOriginLoc && e.errno == unix.EMSGSIZE:
+			mtu = e.info
+		case e.errno != 0 && i != none:
+			n.tellError(i, e, to, data)
+		}
+	}
+	if mtu == 0 {
+		mtu = 1280 // what every link carries (RFC 8200, 5)
+	}
+	e := icmpError{typ: 3, code: 4, info: mtu}
+	if f.V6 {
+		e = icmpError{typ: 2, info: mtu}
+	}
+	n.errorFor(f, e)
 }
 
 // tellError makes an ICMP message of a queued error. to is where the datagram
@@ -76,12 +115,7 @@ func (n *NAT) tellError(i uint32, e extendedErr, to netip.AddrPort, data []byte)
 		if (e.origin == soEEOriginIC6) != fl.v6 {
 			return
 		}
-	case soEEOriginLoc:
-		if e.errno != unix.EMSGSIZE {
-			return
-		}
-		msg.from = netip.Addr{}
-	default:
+	default: // of the host itself: tooBig has answered it
 		return
 	}
 	if e.errno == unix.EMSGSIZE {

@@ -31,6 +31,8 @@ type datagram struct {
 	size    int // of the data; 0 until the last fragment was seen
 	pieces  uint64
 	due     int64
+	older   *datagram // in the order in which they began
+	newer   *datagram
 	started bool // the first fragment was seen, buf's headers are valid
 }
 
@@ -39,6 +41,8 @@ type reassembly struct {
 	pool []*datagram
 	max  int
 	next int64
+
+	oldest, newest *datagram
 }
 
 func (r *reassembly) init(max int) {
@@ -58,29 +62,25 @@ func (n *NAT) fragment(f *vswitch.Frame) vswitch.Action {
 	d := n.frags.open[k]
 	if d == nil {
 		if len(n.frags.open) >= n.frags.max {
-			return vswitch.Drop(vswitch.FragmentLimit)
+			n.evictFragments(f.In.ID)
 		}
 		d = n.frags.get()
 		d.key, d.due = k, n.sw.Now()+fragmentFor
-		n.frags.open[k] = d
+		n.frags.add(d)
 		if n.frags.next == 0 {
 			n.frags.next = d.due
 			n.sw.Schedule(d.due)
 		}
 	}
 	if !d.add(f, data, head) {
-		pieces := d.pieces
-		n.frags.drop(d)
-		for range pieces {
-			n.sw.CountDrop(f.In, vswitch.FragmentLimit)
-		}
+		n.giveUp(d, vswitch.FragmentLimit)
 		return vswitch.Drop(vswitch.FragmentLimit)
 	}
 	n.Stats.Fragments++
 	if d.size == 0 || d.bytes < d.size || !d.started {
 		return consumed
 	}
-	delete(n.frags.open, k)
+	n.frags.unlink(d)
 	act := n.assembled(f, d, head)
 	n.frags.put(d)
 	return act
@@ -189,9 +189,63 @@ func (r *reassembly) put(d *datagram) {
 	}
 }
 
-func (r *reassembly) drop(d *datagram) {
+func (r *reassembly) add(d *datagram) {
+	r.open[d.key] = d
+	if d.older = r.newest; d.older != nil {
+		d.older.newer = d
+	} else {
+		r.oldest = d
+	}
+	r.newest = d
+}
+
+func (r *reassembly) unlink(d *datagram) {
 	delete(r.open, d.key)
+	if d.older != nil {
+		d.older.newer = d.newer
+	} else {
+		r.oldest = d.newer
+	}
+	if d.newer != nil {
+		d.newer.older = d.older
+	} else {
+		r.newest = d.older
+	}
+	d.older, d.newer = nil, nil
+}
+
+func (r *reassembly) drop(d *datagram) {
+	r.unlink(d)
 	r.put(d)
+}
+
+// evictFragments makes room for a datagram of port: a datagram whose pieces
+// were lost would hold its place for half a minute. The oldest of the port's
+// own goes if it has its share of places, else the oldest of all.
+func (n *NAT) evictFragments(port vswitch.PortID) {
+	r := &n.frags
+	mine, first := 0, (*datagram)(nil)
+	for d := r.oldest; d != nil; d = d.newer {
+		if d.key.port == port {
+			if mine++; first == nil {
+				first = d
+			}
+		}
+	}
+	if mine < r.max/4 {
+		first = r.oldest
+	}
+	n.giveUp(first, vswitch.FragmentLimit)
+}
+
+// giveUp counts the pieces of a datagram as dropped.
+func (n *NAT) giveUp(d *datagram, why vswitch.Reason) {
+	if p := n.sw.Port(d.key.port); p != nil {
+		for range d.pieces {
+			n.sw.CountDrop(p, why)
+		}
+	}
+	n.frags.drop(d)
 }
 
 // nextFragment is when the oldest datagram is given up, or 0.
@@ -203,18 +257,11 @@ func (n *NAT) expireFragments(now int64) {
 	if r.next == 0 || now < r.next {
 		return
 	}
-	r.next = 0
-	for _, d := range r.open {
-		if d.due <= now {
-			if p := n.sw.Port(d.key.port); p != nil {
-				for range d.pieces {
-					n.sw.CountDrop(p, vswitch.FragmentTimeout)
-				}
-			}
-			r.drop(d)
-		} else if r.next == 0 || d.due < r.next {
-			r.next = d.due
-		}
+	for d := r.oldest; d != nil && d.due <= now; d = r.oldest {
+		n.giveUp(d, vswitch.FragmentTimeout)
+	}
+	if r.next = 0; r.oldest != nil {
+		r.next = r.oldest.due
 	}
 }
 

@@ -83,7 +83,7 @@ func (n *NAT) pingFromTap(i uint32, f *vswitch.Frame) {
 		n.sw.CountDrop(f.In, vswitch.SocketFull)
 	case unix.EMSGSIZE:
 		n.sw.CountDrop(f.In, vswitch.TooBig)
-		n.drainErrors(i)
+		n.tooBig(f, int(fl.fd), i)
 	case unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EINVAL, unix.EADDRNOTAVAIL:
 		n.sw.CountDrop(f.In, vswitch.NoRoute)
 		n.unreachable(f, unreachHost)

@@ -4,9 +4,8 @@ import (
 	"tapswitch/switch"
 )
 
-// spillPool holds what a socket did not take of a frame: at most one
-// super-frame per connection, in blocks of off-heap memory that are reused. The
-// window offered to the container counts on it, which also lets the socket run
+// spillPool holds what a socket did not take: at most one super-frame's worth
+// per connection, in blocks of off-heap memory that are reused. The window offered to the container counts on it, which also lets the socket run
 // full now and then: only then does the kernel grow its send buffer.
 type spillPool struct {
 	blocks [][]byte
@@ -40,6 +39,15 @@ func (s *spillPool) get(b []byte) uint32 {
 	s.free = s.free[:len(s.free)-1]
 	s.lens[i] = copy(s.blocks[i], b)
 	return i
+}
+
+// more adds b to block i, or reports that it does not fit.
+func (s *spillPool) more(i uint32, b []byte) bool {
+	if s.lens[i]+len(b) > spillSize {
+		return false
+	}
+	s.lens[i] += copy(s.blocks[i][s.lens[i]:spillSize], b)
+	return true
 }
 
 func (s *spillPool) bytes(i uint32) []byte { return s.blocks[i][:s.lens[i]] }

@@ -72,8 +72,11 @@ type tcpState struct {
 }
 
 const (
-	ourScale     = 8 // windows up to 16 MiB
-	maxInflight  = 4 << 20
+	ourScale    = 8 // windows up to 16 MiB
+	maxInflight = 4 << 20
+	// maxMSS is the longest segment we ask for where frames are 64 KiB whatever
+	// the segment: a sender waits until a whole segment fits into our window.
+	maxMSS       = 8960
 	minCwnd      = 64 << 10
 	rtoFirst     = 200 // ms
 	rtoMax       = 8000

@@ -305,6 +305,9 @@ func (n *NAT) tcpSendSYN(i uint32) {
 		ip = vswitch.IPv6Len
 	}
 	mss := n.mtu(p) - ip - vswitch.TCPLen
+	if p.Super() {
+		mss = min(mss, maxMSS)
+	}
 	opt := n.synOpt[:4]
 	opt[0], opt[1] = 2, 4
 	put16(opt[2:], uint16(mss))

@@ -223,6 +223,12 @@ func (n *NAT) tcpToSocket(i uint32, f *vswitch.Frame, data []byte) bool {
 	fl := &n.flows[i]
 	t := &fl.tcp
 	if t.spill != none {
+		if n.spills.more(t.spill, data) {
+			t.rcvNxt += uint32(len(data))
+			n.Stats.SpillBytes += uint64(len(data))
+			return true
+		}
+		fl.set(fMissed)
 		n.sw.CountDrop(f.In, vswitch.SocketFull)
 		return false
 	}
@@ -241,6 +247,7 @@ func (n *NAT) tcpToSocket(i uint32, f *vswitch.Frame, data []byte) bool {
 	}
 	fl.set(fWantOut)
 	if t.spill = n.spills.get(data[took:]); t.spill == none {
+		fl.set(fMissed)
 		n.sw.CountDrop(f.In, vswitch.SocketFull)
 		n.owe(i)
 		return false
@@ -280,6 +287,14 @@ func (n *NAT) tcpWritable(i uint32) {
 	}
 	fl.unset(fWantOut)
 	n.tcpAcknowledge(i)
+	if fl.has(fMissed) {
+		// Something in flight was dropped: three repeated acknowledgements have it
+		// sent again now, and not by the container's timer.
+		fl.unset(fMissed)
+		for range 3 {
+			n.tcpSendControl(fl, vswitch.TCPAck, fl.tcp.sndMax)
+		}
+	}
 }
 
 func (n *NAT) tcpShut(i uint32) {

@@ -206,9 +206,7 @@ func (n *NAT) udpFromTap(i uint32, f *vswitch.Frame) {
 		n.sw.CountDrop(f.In, vswitch.SocketFull)
 	case unix.EMSGSIZE:
 		n.sw.CountDrop(f.In, vswitch.TooBig)
-		if fl.udp.socket != none {
-			n.drainErrors(fl.udp.socket)
-		}
+		n.tooBig(f, fd, fl.udp.socket)
 	case unix.EACCES, unix.EPERM:
 		n.sw.CountDrop(f.In, vswitch.Refused)
 		n.unreachable(f, unreachProhibited)
