@@ -73,7 +73,7 @@ var reasonTable = [NumReasons]ReasonInfo{
 	SpoofedMAC:        {"spoofed-mac", "The source MAC is not the container's own.", "A nested bridge or virtual machine needs `spoof: allow` on this interface."},
 	SpoofedIP:         {"spoofed-ip", "The source address is not one of the container's own.", "Give the container this address, or `spoof: allow` for routers and virtual machine hosts."},
 	SpoofedNeighbour:  {"spoofed-neighbour", "An ARP or neighbour discovery message claims an address of someone else.", "Give the container this address, or `spoof: allow`."},
-	RogueRouter:       {"rogue-router", "A container sent a router advertisement or a redirect.", "Stop the router daemon in the container, or `spoof: allow`."},
+	RogueRouter:       {"rogue-router", "A container sent a router advertisement, a redirect, or a DHCP server's answer.", "Stop the router daemon or DHCP server in the container, or `spoof: allow`."},
 	ReservedMulticast: {"reserved-multicast", "The frame is for a group that bridges never forward (spanning tree, LLDP, pause).", ""},
 	UnknownMAC:        {"unknown-mac", "No port of this bridge holds the destination MAC.", "The container that had it is gone; its neighbours notice when their ARP entry ages."},
 	Reflected:         {"reflected", "The destination is on the port that the frame came from.", ""},

@@ -85,11 +85,9 @@ func (f *fdb) find(m MAC, now uint32) uint32 {
 	return fdbNone
 }
 
-// program pins m to port p until forget or drop.
+// program pins m to port p until drop.
 func (f *fdb) program(m MAC, p *Port, now uint32) {
-	if i := f.find(m, now); i != fdbNone {
-		f.remove(i, p.sw)
-	}
+	f.forget(m, p.sw)
 	f.insert(fdbEntry{mac: m, port: p.ID, static: true, seen: now}, nil)
 }
 
@@ -99,7 +97,7 @@ func (f *fdb) program(m MAC, p *Port, now uint32) {
 func (f *fdb) learn(m MAC, p *Port, now uint32) (i uint32, changed, blocked bool) {
 	i = f.find(m, now)
 	if i == fdbNone {
-		f.expire(m, p.sw)
+		f.forget(m, p.sw)
 		if p.learnedCount >= fdbPerPort {
 			f.evict(p)
 		} else if f.used >= f.max {
@@ -148,8 +146,8 @@ func (f *fdb) evict(p *Port) {
 	}
 }
 
-// expire takes away an aged entry of m that find no longer sees.
-func (f *fdb) expire(m MAC, s *Switch) {
+// forget takes m's entry away, also an aged one that find no longer sees.
+func (f *fdb) forget(m MAC, s *Switch) {
 	for i := *f.bucket(m); i != fdbNone; i = f.entries[i].next {
 		if f.entries[i].mac == m {
 			f.remove(i, s)

@@ -145,6 +145,9 @@ func (f *Frame) Parse(in *Port, b []byte) {
 	case EtherVLAN, EtherQinQ:
 		f.bad(VLAN)
 	}
+	if b[0]&VnetNeedsCsum != 0 && !f.checksumFits() {
+		f.bad(BadVnet)
+	}
 }
 
 func (f *Frame) bad(r Reason) {
@@ -163,11 +166,22 @@ func (f *Frame) vnetFits() bool {
 	}
 	switch v.GSOType &^ GSOECN {
 	case GSONone:
-		return true
+		return v.GSOType == GSONone
 	case GSOTCPv4, GSOTCPv6, GSOUDPL4:
 		return v.Flags&VnetNeedsCsum != 0 && v.GSOSize >= 8
 	}
 	return false
+}
+
+// checksumFits says whether the open checksum lies behind what the guard reads:
+// a raw socket may point it at the frame's own source address, which would be
+// another one when the checksum has been filled in. Kernels never leave one
+// open in ARP, neighbour discovery or later fragments.
+func (f *Frame) checksumFits() bool {
+	if f.Class&ClassNeighbour != 0 {
+		return false
+	}
+	return !f.IP() || f.L4 != 0 && VnetLen+int(le16(f.B[6:])) >= f.L4
 }
 
 func (f *Frame) parseIPv4() {
@@ -303,7 +317,7 @@ func (f *Frame) parseL4() {
 		}
 		f.Key.l4 |= uint64(be16(p))<<48 | uint64(be16(p[2:]))<<32
 	case ProtoUDP:
-		if len(p) < UDPLen || (!frag && f.B[1]&^GSOECN == GSONone && (int(be16(p[4:])) > len(p) || int(be16(p[4:])) < UDPLen)) {
+		if len(p) < UDPLen || !frag && (int(be16(p[4:])) > len(p) || int(be16(p[4:])) < UDPLen) {
 			f.bad(BadTransport)
 			return
 		}

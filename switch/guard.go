@@ -13,13 +13,23 @@ func (p *Port) guard(f *Frame) Reason {
 	case EtherARP:
 		return p.guardARP(f)
 	case EtherIPv4:
-		src := f.Src()
-		if p.owns(src) || src.IsUnspecified() && f.Proto == ProtoUDP && f.SrcPort() == 68 {
-			return Delivered
-		}
-		return SpoofedIP
+		return p.guardIPv4(f)
 	case EtherIPv6:
 		return p.guardIPv6(f)
+	}
+	return Delivered
+}
+
+func (p *Port) guardIPv4(f *Frame) Reason {
+	src := f.Src()
+	if src.IsUnspecified() && f.Proto == ProtoUDP && f.SrcPort() == 68 && f.DstPort() == 67 {
+		return Delivered // a DHCP client without an address
+	}
+	if !p.owns(src) {
+		return SpoofedIP
+	}
+	if f.Proto == ProtoUDP && f.SrcPort() == 67 && f.DstPort() == 68 {
+		return RogueRouter
 	}
 	return Delivered
 }
@@ -38,6 +48,9 @@ func (p *Port) guardARP(f *Frame) Reason {
 
 func (p *Port) guardIPv6(f *Frame) Reason {
 	src := f.Src()
+	if f.Class&ClassFragment != 0 && f.Proto == ProtoICMPv6 && f.L4 != 0 && f.End-f.L4 < ICMPLen {
+		return RogueRouter // a first fragment that hides what it is (RFC 7113)
+	}
 	if f.Class&ClassNeighbour != 0 {
 		b := f.B[f.L4:f.End]
 		switch b[0] {
@@ -57,6 +70,9 @@ func (p *Port) guardIPv6(f *Frame) Reason {
 	}
 	if !p.owns(src) {
 		return SpoofedIP
+	}
+	if f.Proto == ProtoUDP && f.SrcPort() == 547 && f.DstPort() == 546 {
+		return RogueRouter
 	}
 	return Delivered
 }

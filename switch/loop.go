@@ -200,8 +200,8 @@ func (s *Switch) RemoveBridge(b *Bridge) error {
 
 // AddPort attaches a device. On success the port owns it until RemovePort.
 func (s *Switch) AddPort(c PortConfig) (*Port, error) {
-	if br := c.Bridge; br.fdb.find(c.MAC, s.now32) != fdbNone && !c.Spoof {
-		return nil, fmt.Errorf("bridge %s has %s already", br.Name, c.MAC)
+	if err := s.checkMAC(&c); err != nil {
+		return nil, err
 	}
 	id, ok := s.newID()
 	if !ok {
@@ -226,6 +226,22 @@ func (s *Switch) AddPort(c PortConfig) (*Port, error) {
 	}
 	br.fdb.program(c.MAC, p, s.now32)
 	return p, nil
+}
+
+// checkMAC refuses an address that another port was attached with. One that was
+// only learned is taken over, or a trusted port could keep containers out.
+func (s *Switch) checkMAC(c *PortConfig) error {
+	br := c.Bridge
+	if c.MAC.Multicast() {
+		return fmt.Errorf("port %s: %s is the address of a group: give it another", c.Name, c.MAC)
+	}
+	if c.MAC == br.MAC {
+		return fmt.Errorf("port %s: %s is the gateway of bridge %s: give it another", c.Name, c.MAC, br.Name)
+	}
+	if i := br.fdb.find(c.MAC, s.now32); i != fdbNone && br.fdb.entries[i].static {
+		return fmt.Errorf("port %s: bridge %s has %s already, on port %s: give it another", c.Name, br.Name, c.MAC, s.port(br.fdb.entries[i].port).Name)
+	}
+	return nil
 }
 
 // SetAddrs replaces the addresses that the port may use.

@@ -54,14 +54,21 @@ func (s *Switch) write(p *Port, b []byte) Reason {
 	return Delivered
 }
 
-// flood sends f to all other ports of its bridge. A frame that reached nobody
-// because nobody else is there is no drop.
+// flood sends f to all other ports of its bridge, or to the trusted ones if it
+// is for one address. A broadcast that reached nobody because nobody else is
+// there is no drop.
 func (s *Switch) flood(f *Frame) {
-	var worst Reason
-	sent := false
+	worst, sent := Delivered, false
 	unknown := f.Class&ClassGroup == 0
+	if unknown {
+		worst = UnknownMAC
+	}
 	for _, p := range f.In.bridge.ports {
-		if p == f.In || p.blockedUntil > s.now32 || unknown && !p.Spoof {
+		if p == f.In || unknown && !p.Spoof {
+			continue
+		}
+		if p.blockedUntil > s.now32 {
+			worst = Loop
 			continue
 		}
 		if r := s.Output(p, f.B); r != Delivered {

@@ -14,6 +14,7 @@ const MaxPorts = 4096
 // PortConfig says what is attached to a bridge.
 type PortConfig struct {
 	Name   string // "busybox1:eth0", for people
+	Owner  string // whose it is, for the control plane
 	Device Device
 	Bridge *Bridge
 	MAC    MAC

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"strings"
 
@@ -130,16 +131,20 @@ func joinHandle(c *client.Client, h *ns.Handle, r api.Reserve) error {
 
 func leaveCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:               "leave NAME",
-		Short:             "Take a joined namespace off the switch",
-		Args:              cobra.ExactArgs(1),
+		Use:               "leave NAME [NET]",
+		Short:             "Take a joined namespace off the switch, or off one network",
+		Args:              cobra.RangeArgs(1, 2),
 		ValidArgsFunction: completeContainers,
 		RunE: func(_ *cobra.Command, args []string) error {
 			c, err := connect()
 			if err != nil {
 				return err
 			}
-			return c.Do("POST", "/containers/"+client.Escape(args[0])+"/leave", nil, nil)
+			path := "/containers/" + client.Escape(args[0]) + "/leave"
+			if len(args) > 1 {
+				path += "?network=" + url.QueryEscape(args[1])
+			}
+			return c.Do("POST", path, nil, nil)
 		},
 	}
 }

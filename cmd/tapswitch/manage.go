@@ -284,6 +284,9 @@ func inspectCommand() *cobra.Command {
 			for _, n := range args {
 				var v api.Container
 				if err := c.Do("GET", "/containers/"+client.Escape(n), nil, &v); err != nil {
+					if last != nil {
+						report(nil, last)
+					}
 					last = err
 					continue
 				}
@@ -388,6 +391,9 @@ func networkCommand() *cobra.Command {
 			for _, a := range args {
 				var n api.Network
 				if err := c.Do("GET", "/networks/"+client.Escape(a), nil, &n); err != nil {
+					if last != nil {
+						report(nil, last)
+					}
 					last = err
 					continue
 				}

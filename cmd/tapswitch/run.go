@@ -66,7 +66,7 @@ Without a switch running, a private one is made for as long as the command runs.
 	fl.BoolVar(&f.remove, "rm", false, "remove the container when it ends")
 	fl.BoolVarP(&f.interactive, "interactive", "i", false, "keep standard input open")
 	fl.BoolVarP(&f.tty, "tty", "t", false, "give it a terminal")
-	fl.BoolVar(&f.init, "init", false, "a small process 1 that forwards signals and collects orphans")
+	fl.BoolVar(&f.init, "init", true, "a process 1 of ours that forwards signals and collects orphans; =false: the command is process 1")
 	_ = cmd.RegisterFlagCompletionFunc("network", completeNetworks)
 	return cmd
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -68,6 +69,8 @@ away; SIGHUP and "tapswitch reload" apply what changed in the file.`,
 }
 
 func up(cmd *cobra.Command, f upFlags) error {
+	// What our caller left open is not for containers to inherit.
+	_ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
 	load := func() (porter.Config, error) { return loadConfig(cmd, f) }
 	cfg, err := load()
 	if err != nil {

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"sort"
+	"slices"
 	"strings"
 	"sync"
 
@@ -17,7 +17,13 @@ import (
 // what came from an earlier one and is no longer in it. What did not change is
 // not touched, nor is what came by command or API.
 func (e *Engine) Apply(c porter.Config) error {
+	e.applying.Lock()
+	defer e.applying.Unlock()
 	e.mu.Lock()
+	if err := e.refuse(c.Config); err != nil {
+		e.mu.Unlock()
+		return err
+	}
 	e.config = c
 	doomed, fresh := e.difference(c.Config)
 	e.mu.Unlock()
@@ -30,6 +36,26 @@ func (e *Engine) Apply(c porter.Config) error {
 	e.setPolicy(c.Config)
 	e.publishNames()
 	return e.createAll(fresh)
+}
+
+// refuse says what of a configuration cannot be beside what came by command or
+// API, before anything is changed. The lock is held.
+func (e *Engine) refuse(c *configs.Config) error {
+	changed := e.changedNetworks(c)
+	for _, x := range e.sortedContainers() {
+		if x.origin == "file" {
+			continue
+		}
+		for _, ep := range x.endpoints {
+			if name := ep.net.cfg.Name; changed[name] && x.state != stateExited {
+				return api.Errorf(api.Conflict, "network %s changes, but container %s is on it", name, x.name).WithHint("remove it first: tapswitch rm -f %s", x.name)
+			}
+		}
+		if slices.ContainsFunc(c.Containers, func(y configs.Container) bool { return y.Name == x.name }) {
+			return api.Errorf(api.Conflict, "container %s is there already, made by command", x.name).WithHint("remove it first: tapswitch rm -f %s", x.name)
+		}
+	}
+	return nil
 }
 
 // difference lists containers of the file to be taken away, and those to be
@@ -104,9 +130,17 @@ func (e *Engine) applyNetworks(c *configs.Config) error {
 
 // createAll makes containers. Addresses are taken in the file's order, those
 // that are given first, so that the same file gives the same ones each time;
-// then several are made at a time, since most of the time is the kernel's.
+// then several are made at a time, since most of the time is the kernel's. They
+// are listed as they stand in the file.
 func (e *Engine) createAll(list []configs.Container) error {
-	sort.SliceStable(list, func(i, j int) bool { return fixed(list[i]) && !fixed(list[j]) })
+	place := make(map[string]uint64)
+	e.mu.Lock()
+	for _, c := range list {
+		e.order++
+		place[c.Name] = e.order
+	}
+	e.mu.Unlock()
+	slices.SortStableFunc(list, func(a, b configs.Container) int { return e.chosen(a) - e.chosen(b) })
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	var errs []error
@@ -122,6 +156,9 @@ func (e *Engine) createAll(list []configs.Container) error {
 			fail(c, err)
 			continue
 		}
+		e.mu.Lock()
+		e.names[c.Name].order = place[c.Name]
+		e.mu.Unlock()
 		wg.Add(1)
 		slots <- struct{}{}
 		go func() {
@@ -136,13 +173,19 @@ func (e *Engine) createAll(list []configs.Container) error {
 	return errors.Join(errs...)
 }
 
-func fixed(c configs.Container) bool {
+// chosen is how many addresses are ours to choose.
+func (e *Engine) chosen(c configs.Container) (n int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	for _, a := range c.Networks {
 		if !a.IP.IsValid() {
-			return false
+			n++
+		}
+		if net := e.networks[a.Network]; net != nil && net.pool6 != nil && !a.IP6.IsValid() {
+			n++
 		}
 	}
-	return true
+	return n
 }
 
 // createConfigured takes what a configured container needs, and returns what
@@ -168,8 +211,9 @@ func (e *Engine) createConfigured(c configs.Container) (finish func() error, err
 	if c.Pid > 0 || c.Netns != "" {
 		return e.joinConfigured(c, nets)
 	}
-	return e.prepare(api.Create{Name: c.Name, Networks: nets, Publish: c.Publish, Command: c.Command, Env: c.Env, Workdir: c.Workdir,
-		Hostname: c.Hostname, PlainTAP: !c.Offload, Spoof: c.Spoof, Origin: "file"}, nil, c)
+	_, finish, err = e.prepare(api.Create{Name: c.Name, Networks: nets, Publish: c.Publish, Command: c.Command, Env: c.Env, Workdir: c.Workdir,
+		Hostname: c.Hostname, Init: true, PlainTAP: !c.Offload, Spoof: c.Spoof, Origin: "file"}, nil, c)
+	return finish, err
 }
 
 func (e *Engine) joinConfigured(c configs.Container, nets []api.Attachment) (func() error, error) {

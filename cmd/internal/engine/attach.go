@@ -22,14 +22,14 @@ type endpoint struct {
 	ifname  string
 	aliases []string
 	gateway bool          // holds the default route
-	port    *vswitch.Port // nil while no TAP is there
+	port    *vswitch.Port // nil while no TAP is there; the loop's alone
 }
 
 // published is one host listener of a container.
 type published struct {
 	spec forward.Spec
 	addr netip.AddrPort
-	id   uint32 // the NAT's, once live
+	id   uint32 // the NAT's, once live; these three are the loop's alone
 	live bool
 	fd   int // until the NAT owns it
 }
@@ -144,9 +144,12 @@ func closePorts(ps []*published) {
 // connect makes ports of a container's TAPs and starts what it publishes. It
 // takes the descriptors over. On error nothing is attached and they are closed.
 func (e *Engine) connect(c *container, taps []int) error {
-	if len(taps) != len(c.endpoints) {
+	e.mu.Lock()
+	eps, ports := c.endpoints, c.ports
+	e.mu.Unlock()
+	if len(taps) != len(eps) {
 		closeFDs(taps)
-		return api.Errorf(api.BadRequest, "container %s has %d interfaces, not %d", c.name, len(c.endpoints), len(taps))
+		return api.Errorf(api.BadRequest, "container %s has %d interfaces, not %d", c.name, len(eps), len(taps))
 	}
 	devices := make([]*vswitch.TAP, 0, len(taps))
 	for i, fd := range taps {
@@ -161,7 +164,7 @@ func (e *Engine) connect(c *container, taps []int) error {
 		devices = append(devices, d)
 	}
 	err := errors.New("the switch has stopped")
-	e.sw.Do(func() { err = e.connectOnLoop(c, devices) })
+	e.sw.Do(func() { err = e.connectOnLoop(c, eps, ports, devices) })
 	if err != nil {
 		for _, d := range devices {
 			e.closeDevice(d)
@@ -171,31 +174,31 @@ func (e *Engine) connect(c *container, taps []int) error {
 	return nil
 }
 
-func (e *Engine) connectOnLoop(c *container, devices []*vswitch.TAP) (err error) {
+func (e *Engine) connectOnLoop(c *container, eps []*endpoint, ports []*published, devices []*vswitch.TAP) (err error) {
 	defer func() {
 		if err == nil {
 			return
 		}
-		for _, ep := range c.endpoints {
+		for _, ep := range eps {
 			if ep.port != nil {
 				e.sw.RemovePort(ep.port)
 				ep.port = nil
 			}
 		}
 	}()
-	for i, ep := range c.endpoints {
+	for i, ep := range eps {
 		addrs := []netip.Addr{ep.ip}
 		if ep.ip6.IsValid() {
 			addrs = append(addrs, ep.ip6)
 		}
-		ep.port, err = e.sw.AddPort(vswitch.PortConfig{Name: c.name + ":" + ep.ifname, Device: devices[i],
+		ep.port, err = e.sw.AddPort(vswitch.PortConfig{Name: c.name + ":" + ep.ifname, Owner: c.id, Device: devices[i],
 			Bridge: ep.net.bridge, MAC: ep.mac, Addrs: addrs, Spoof: c.spoof})
 		if err != nil {
 			return err
 		}
 	}
-	gw := c.gatewayEndpoint()
-	for _, p := range c.ports {
+	gw := gatewayOf(eps)
+	for _, p := range ports {
 		if gw == nil {
 			return errors.New("published ports need a network")
 		}
@@ -212,24 +215,31 @@ func (e *Engine) connectOnLoop(c *container, devices []*vswitch.TAP) (err error)
 // detachAll takes a container's ports off the switch; published ports close
 // with them.
 func (e *Engine) detachAll(c *container) {
+	e.mu.Lock()
+	eps, ports := c.endpoints, c.ports
+	e.mu.Unlock()
 	var devices []vswitch.Device
+	var last []api.Stats
 	e.sw.Do(func() {
-		for _, ep := range c.endpoints {
+		for _, ep := range eps {
 			if ep.port != nil {
-				c.last = append(c.last, statsOf(ep.port))
+				last = append(last, statsOf(ep.port))
 				if d := e.sw.RemovePort(ep.port); d != nil {
 					devices = append(devices, d)
 				}
 				ep.port = nil
 			}
 		}
-		for _, p := range c.ports {
+		for _, p := range ports {
 			if !p.live {
 				forward.CloseAll([]forward.Listener{{FD: p.fd}})
 			}
 			p.live, p.fd = true, -1
 		}
 	})
+	e.mu.Lock()
+	c.last = append(c.last, last...)
+	e.mu.Unlock()
 	for _, d := range devices {
 		e.closeDevice(d)
 	}
@@ -238,14 +248,7 @@ func (e *Engine) detachAll(c *container) {
 // portGone is called when a port's device reports the end of its namespace.
 func (e *Engine) portGone(p *vswitch.Port) {
 	e.mu.Lock()
-	var owner *container
-	for _, c := range e.containers {
-		for _, ep := range c.endpoints {
-			if ep.port == p {
-				owner = c
-			}
-		}
-	}
+	owner := e.containers[p.Owner]
 	e.mu.Unlock()
 	if owner != nil {
 		e.log.Info("namespace ended", "container", owner.name, "interface", p.Name)

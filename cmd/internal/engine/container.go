@@ -57,8 +57,8 @@ type container struct {
 	from      any // the configuration it was made from, to tell a change
 }
 
-func (c *container) gatewayEndpoint() *endpoint {
-	for _, ep := range c.endpoints {
+func gatewayOf(eps []*endpoint) *endpoint {
+	for _, ep := range eps {
 		if ep.gateway {
 			return ep
 		}
@@ -138,12 +138,13 @@ func (e *Engine) Create(req api.Create, files []int) (*api.Container, error) {
 		return nil, err
 	}
 	e.save()
-	return e.Container(c.id)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return c.view(), nil // it may have ended and removed itself by now
 }
 
 func (e *Engine) make(req api.Create, files []int, from any) (*container, error) {
-	var c *container
-	finish, err := e.prepare(req, files, from, func(made *container) { c = made })
+	c, finish, err := e.prepare(req, files, from)
 	if err != nil {
 		return nil, err
 	}
@@ -152,7 +153,7 @@ func (e *Engine) make(req api.Create, files []int, from any) (*container, error)
 
 // prepare takes a container's name, addresses and ports, and returns what makes
 // it.
-func (e *Engine) prepare(req api.Create, files []int, from any, made ...func(*container)) (finish func() error, err error) {
+func (e *Engine) prepare(req api.Create, files []int, from any) (c *container, finish func() error, err error) {
 	kind := kindRun
 	if len(req.Command) == 0 {
 		kind = kindHold
@@ -162,18 +163,15 @@ func (e *Engine) prepare(req api.Create, files []int, from any, made ...func(*co
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	c, err := e.newContainer(req.Name, req.Origin, kind, req.Networks, req.Publish)
+	c, err = e.newContainer(req.Name, req.Origin, kind, req.Networks, req.Publish)
 	if err != nil {
 		closeFDs(files)
-		return nil, err
-	}
-	for _, f := range made {
-		f(c)
+		return nil, nil, err
 	}
 	c.create, c.spoof, c.from = req, req.Spoof, from
 	c.attached = len(files) > 0 || req.Ephemeral
 	spec := e.spec(c)
-	return func() error {
+	return c, func() error {
 		if err := e.begin(c, spec, files); err != nil {
 			e.forget(c)
 			return err
@@ -198,8 +196,14 @@ func (e *Engine) begin(c *container, spec *porter.Spec, files []int) error {
 		return undo(err)
 	}
 	e.mu.Lock()
-	c.pid, c.state = r.Pid, stateRunning
+	dead := c.ending // while it was being connected
+	if !dead {
+		c.pid, c.state = r.Pid, stateRunning
+	}
 	e.mu.Unlock()
+	if dead {
+		return undo(api.Errorf(api.Failed, "container %s: its first process died", c.name))
+	}
 	e.publishNames()
 	if c.kind == kindHold {
 		return nil
@@ -379,13 +383,11 @@ func (e *Engine) Wait(name string, gone <-chan struct{}) (int, error) {
 
 // Signal sends a signal to a container's command.
 func (e *Engine) Signal(name string, sig syscall.Signal) error {
-	e.mu.Lock()
-	c, err := e.find(name)
-	e.mu.Unlock()
+	c, state, err := e.look(name)
 	if err != nil {
 		return err
 	}
-	if c.kind != kindRun || c.state != stateRunning {
+	if c.kind != kindRun || state != stateRunning {
 		return api.Errorf(api.Conflict, "container %s has no command that runs", c.name)
 	}
 	_, _, err = e.porter.Call(porter.Message{Op: porter.OpSignal, Name: c.id, Signal: int(sig)})
@@ -395,14 +397,12 @@ func (e *Engine) Signal(name string, sig syscall.Signal) error {
 // Stop ends a container: SIGTERM, and SIGKILL when patience is over. A held or
 // joined one leaves the switch.
 func (e *Engine) Stop(name string, patience time.Duration) error {
-	e.mu.Lock()
-	c, err := e.find(name)
-	e.mu.Unlock()
+	c, state, err := e.look(name)
 	if err != nil {
 		return err
 	}
 	switch {
-	case c.state == stateExited:
+	case state == stateExited:
 		return nil
 	case c.kind != kindRun:
 		e.ended(c, 0)
@@ -426,13 +426,11 @@ func (e *Engine) Stop(name string, patience time.Duration) error {
 
 // Remove takes a container away; one that runs only by force.
 func (e *Engine) Remove(name string, force bool) error {
-	e.mu.Lock()
-	c, err := e.find(name)
-	e.mu.Unlock()
+	c, state, err := e.look(name)
 	if err != nil {
 		return err
 	}
-	if c.state != stateExited {
+	if state != stateExited {
 		if !force && c.kind == kindRun {
 			return api.Errorf(api.Conflict, "container %s is running", c.name).WithHint("stop it first, or use rm -f")
 		}
@@ -473,16 +471,14 @@ func (e *Engine) erase(c *container) {
 // engine takes over. The session's end is told by Session.
 func (e *Engine) Exec(name string, x api.Exec, files []int) (string, error) {
 	defer closeFDs(files)
-	e.mu.Lock()
-	c, err := e.find(name)
-	e.mu.Unlock()
+	c, state, err := e.look(name)
 	if err != nil {
 		return "", err
 	}
 	if len(x.Command) == 0 {
 		return "", api.Errorf(api.BadRequest, "no command given")
 	}
-	if c.state != stateRunning {
+	if state != stateRunning {
 		return "", api.Errorf(api.Conflict, "container %s is not running", c.name)
 	}
 	req := api.Create{Env: slices.Concat(c.create.Env, x.Env), TTY: x.TTY}

@@ -52,6 +52,7 @@ type Engine struct {
 	dns    *forward.DNS
 	resolv *forward.Resolv
 
+	applying   sync.Mutex // one configuration is applied after the other
 	mu         sync.Mutex
 	config     porter.Config
 	configErr  string
@@ -174,6 +175,16 @@ func (e *Engine) find(name string) (*container, error) {
 		return nil, api.Errorf(api.NotFound, "no such container: %s", name).WithHint("tapswitch ps lists them")
 	}
 	return found, nil
+}
+
+// look finds a container, and says in which state it is now.
+func (e *Engine) look(name string) (c *container, state string, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if c, err = e.find(name); err == nil {
+		state = c.state
+	}
+	return c, state, err
 }
 
 // Config is the configuration in force.

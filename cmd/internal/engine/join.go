@@ -2,11 +2,13 @@ package engine
 
 import (
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
 	"tapswitch/cmd/internal/api"
 	"tapswitch/cmd/internal/porter"
+	"tapswitch/switch"
 )
 
 // Lifetimes of a joined namespace: how its end is learnt.
@@ -74,8 +76,9 @@ func (e *Engine) Join(j api.Join, fds []int) (*api.Container, error) {
 	e.mu.Lock()
 	r := e.reserved[j.Reservation]
 	delete(e.reserved, j.Reservation)
+	there := r != nil && e.containers[r.c.id] == r.c // not removed meanwhile
 	e.mu.Unlock()
-	if r == nil {
+	if !there {
 		closeFDs(fds)
 		return nil, api.Errorf(api.NotFound, "no such reservation, or it has lapsed")
 	}
@@ -85,7 +88,9 @@ func (e *Engine) Join(j api.Join, fds []int) (*api.Container, error) {
 		return nil, err
 	}
 	e.save()
-	return e.Container(r.c.id)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return r.c.view(), nil
 }
 
 // enter attaches a joined namespace's TAPs and watches for its end.
@@ -121,8 +126,8 @@ func (e *Engine) enter(c *container, pid int, fds []int) error {
 	return nil
 }
 
-// Leave takes a joined namespace, or any container, off the switch.
-func (e *Engine) Leave(name string) error {
+// Leave takes a joined namespace off the switch, or off one of its networks.
+func (e *Engine) Leave(name, network string) error {
 	e.mu.Lock()
 	c, err := e.find(name)
 	e.mu.Unlock()
@@ -132,6 +137,48 @@ func (e *Engine) Leave(name string) error {
 	if c.kind != kindJoin {
 		return api.Errorf(api.BadRequest, "container %s was not joined", c.name).WithHint("tapswitch rm -f %s ends it", c.name)
 	}
-	e.ended(c, 0)
+	if network == "" {
+		e.ended(c, 0)
+		return nil
+	}
+	return e.leaveOne(c, network)
+}
+
+// leaveOne takes a joined namespace off one network; with the last one it
+// leaves the switch. What it publishes goes with the network of its default
+// route.
+func (e *Engine) leaveOne(c *container, network string) error {
+	e.mu.Lock()
+	i := slices.IndexFunc(c.endpoints, func(ep *endpoint) bool { return ep.net.cfg.Name == network })
+	if i < 0 {
+		e.mu.Unlock()
+		return api.Errorf(api.NotFound, "container %s is not on network %s", c.name, network).WithHint("tapswitch inspect %s shows where it is", c.name)
+	}
+	if len(c.endpoints) == 1 {
+		e.mu.Unlock()
+		e.ended(c, 0)
+		return nil
+	}
+	ep := c.endpoints[i]
+	c.endpoints = slices.Concat(c.endpoints[:i], c.endpoints[i+1:])
+	if ep.gateway {
+		c.ports = nil
+	}
+	e.mu.Unlock()
+	var d vswitch.Device
+	var last []api.Stats
+	e.sw.Do(func() {
+		if ep.port != nil {
+			last = append(last, statsOf(ep.port))
+			d, ep.port = e.sw.RemovePort(ep.port), nil
+		}
+	})
+	e.closeDevice(d)
+	e.mu.Lock()
+	c.last = append(c.last, last...)
+	release([]*endpoint{ep})
+	e.mu.Unlock()
+	e.publishNames()
+	e.save()
 	return nil
 }

@@ -190,7 +190,7 @@ func (e *Engine) files(c *container, host string) (resolv, hosts string) {
 			fmt.Fprintf(&h, "%s\t%s\n", ep.ip6, names)
 		}
 	}
-	if gw := c.gatewayEndpoint(); gw != nil {
+	if gw := gatewayOf(c.endpoints); gw != nil {
 		fmt.Fprintf(&r, "nameserver %s\n", gw.net.cfg.Gateway)
 	}
 	if s := e.resolv.Search(); len(s) > 0 {

@@ -68,7 +68,7 @@ func (e *Engine) removeNetwork(n *network) error {
 func (e *Engine) usersOf(n *network) (users []string) {
 	for _, c := range e.containers {
 		for _, ep := range c.endpoints {
-			if ep.net == n {
+			if ep.net == n && c.state != stateExited {
 				users = append(users, c.name)
 			}
 		}

@@ -199,9 +199,9 @@ func ExecHelper() int {
 	cmd := &exec.Cmd{Path: path, Args: x.Command, Env: x.Env, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, SysProcAttr: attr}
 	if x.Mount {
 		// The container holds no pid namespace: the command gets one of its own.
-		attr.Cloneflags = unix.CLONE_NEWPID | unix.CLONE_NEWNS
+		*attr = syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS}
 		cmd.Path = "/proc/self/fd/" + strconv.Itoa(int(self.Fd()))
-		cmd.Args = append([]string{StageName, path}, x.Command...)
+		cmd.Args = append([]string{StageName, strconv.FormatBool(x.TTY), path}, x.Command...)
 	}
 	if err := cmd.Start(); err != nil {
 		ee := execError(x.Command[0], err)
@@ -234,14 +234,14 @@ func ExecHelper() int {
 }
 
 // Stage is the program StageName, process 1 of a fresh pid namespace: it shows
-// that namespace's processes in /proc and becomes the command.
+// that namespace's processes in /proc and runs the command.
 func Stage() int {
+	runtime.LockOSThread() // the command's parent-death signal is this thread's
 	_ = unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
 	_ = mountProc()
-	err := syscall.Exec(os.Args[1], os.Args[2:], os.Environ())
-	fmt.Fprintf(os.Stderr, "tapswitch: %s: %v\n", os.Args[2], err)
-	if errors.Is(err, os.ErrNotExist) {
-		return 127
-	}
-	return 126
+	return reap(os.Args[2], os.Args[3:], os.Environ(), os.Args[1] == "true", func(e *api.Error) {
+		if e != nil {
+			fmt.Fprintln(os.Stderr, "tapswitch:", e.Message)
+		}
+	})
 }

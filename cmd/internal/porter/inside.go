@@ -59,7 +59,12 @@ func Inside() int {
 		return fail(e)
 	}
 	if spec.Init {
-		return reap(conn, path, spec)
+		return reap(path, spec.Command, spec.Env, spec.TTY, func(e *api.Error) {
+			if e != nil {
+				_ = conn.Send(Message{Op: OpFailed, Err: e})
+			}
+			conn.Close()
+		})
 	}
 	session(spec.TTY)
 	err = syscall.Exec(path, spec.Command, spec.Env)
@@ -229,21 +234,26 @@ func asError(err error) *api.Error {
 	return api.Errorf(api.Failed, "%v", err)
 }
 
-// reap runs the command as a child and collects orphans, as `docker run
-// --init`; signals to process 1 reach the command.
-func reap(conn *fdpass.Conn, path string, spec *Spec) int {
-	cmd := &exec.Cmd{Path: path, Args: spec.Command, Env: spec.Env, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
-		SysProcAttr: &syscall.SysProcAttr{Setsid: true, Setctty: spec.TTY, Pdeathsig: unix.SIGKILL}}
+// reap runs the command as a child of process 1 and collects orphans, so that
+// signals end it as anywhere (process 1 itself is deaf to those it does not
+// handle) and nothing stays a zombie. ready is told that the command runs.
+func reap(path string, args, env []string, tty bool, ready func(*api.Error)) int {
+	cmd := &exec.Cmd{Path: path, Args: args, Env: env, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
+		SysProcAttr: &syscall.SysProcAttr{Setsid: true, Setctty: tty, Pdeathsig: unix.SIGKILL}}
 	if err := cmd.Start(); err != nil {
-		e := execError(spec.Command[0], err)
-		_ = conn.Send(Message{Op: OpFailed, Err: e})
+		e := execError(args[0], err)
+		ready(e)
 		if e.Code == api.NotExecutable {
 			return 126
 		}
 		return 127
 	}
-	conn.Close()
+	ready(nil)
 	forward(func(s syscall.Signal) { _ = unix.Kill(cmd.Process.Pid, s) })
+	// The command has these now; a reader must see its end when it ends.
+	for fd := range 3 {
+		unix.Close(fd)
+	}
 	for {
 		var ws unix.WaitStatus
 		pid, err := unix.Wait4(-1, &ws, 0, nil)

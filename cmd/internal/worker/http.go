@@ -3,6 +3,7 @@ package worker
 import (
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net/http"
 	"strconv"
 	"syscall"
@@ -16,7 +17,7 @@ import (
 )
 
 // handler serves the control API.
-func handler(e *engine.Engine, c *client) http.Handler {
+func handler(e *engine.Engine, c *client, level *slog.LevelVar) http.Handler {
 	mux := http.NewServeMux()
 	route := func(pattern string, f func(r *http.Request) (any, error)) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
@@ -36,11 +37,9 @@ func handler(e *engine.Engine, c *client) http.Handler {
 			e.SetConfigError(err.Error())
 			return nil, err
 		}
-		if err := e.Apply(*m.Config); err != nil {
-			e.SetConfigError(err.Error())
+		if err := apply(e, level, m.Config); err != nil {
 			return nil, err
 		}
-		e.SetConfigError("")
 		return e.Status(), nil
 	})
 	route("POST /v1/shutdown", func(*http.Request) (any, error) {
@@ -134,7 +133,7 @@ func joins(route func(string, func(*http.Request) (any, error)), e *engine.Engin
 		return e.Join(req, fdpass.Files(r))
 	})
 	route("POST /v1/containers/{name}/leave", func(r *http.Request) (any, error) {
-		return struct{}{}, e.Leave(r.PathValue("name"))
+		return struct{}{}, e.Leave(r.PathValue("name"), r.FormValue("network"))
 	})
 }
 

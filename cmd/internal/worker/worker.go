@@ -133,7 +133,7 @@ func Run() int {
 			c.Tell(porter.Message{Op: porter.OpWarn, Text: p.Error()})
 		}
 	}
-	srv := &http.Server{Handler: handler(e, c), ConnContext: fdpass.ConnContext, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	srv := &http.Server{Handler: handler(e, c, level), ConnContext: fdpass.ConnContext, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 	go srv.Serve(fdpass.Listener{UnixListener: l, Allow: owner})
 	made := e.Made()
 	if restored > 0 {
@@ -181,14 +181,22 @@ func reload(e *engine.Engine, c *client, level *slog.LevelVar, m porter.Message)
 		c.Tell(porter.Message{Op: porter.OpWarn, Text: "configuration not changed: " + m.Err.Message})
 		return m.Err
 	}
-	setLevel(level, m.Config.Config.LogLevel)
-	if err := e.Apply(*m.Config); err != nil {
-		e.SetConfigError(err.Error())
+	if err := apply(e, level, m.Config); err != nil {
 		c.Tell(porter.Message{Op: porter.OpWarn, Text: err.Error()})
 		return err
 	}
-	e.SetConfigError("")
 	c.Tell(porter.Message{Op: porter.OpWarn, Text: "configuration applied"})
+	return nil
+}
+
+// apply makes a configuration the one in force, or notes why not.
+func apply(e *engine.Engine, level *slog.LevelVar, cfg *porter.Config) error {
+	if err := e.Apply(*cfg); err != nil {
+		e.SetConfigError(err.Error())
+		return err
+	}
+	setLevel(level, cfg.Config.LogLevel)
+	e.SetConfigError("")
 	return nil
 }
 
