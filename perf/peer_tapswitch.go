@@ -1,0 +1,125 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+)
+
+// A build is the tapswitch under test: the program named by --tapswitch, or one
+// that is built once from this tree.
+type build struct {
+	given string // --tapswitch
+	dir   string // where to build
+
+	once sync.Once
+	path string
+	err  error
+}
+
+// program returns the path of the built program.
+func (b *build) program() (string, error) {
+	b.once.Do(func() { b.path, b.err = b.make() })
+	return b.path, b.err
+}
+
+func (b *build) make() (string, error) {
+	if b.given != "" {
+		return exec.LookPath(b.given)
+	}
+	path := filepath.Join(b.dir, "tapswitch")
+	const source = "tapswitch/cmd/tapswitch"
+	out, err := exec.Command("go", "build", "-o", path, source).CombinedOutput()
+	if err != nil && bytes.Contains(out, []byte("-buildvcs=false")) {
+		// root may not ask git about another user's clone.
+		out, err = exec.Command("go", "build", "-buildvcs=false", "-o", path, source).CombinedOutput()
+	}
+	if err != nil {
+		return "", fmt.Errorf("go build tapswitch/cmd/tapswitch: %w (start perf inside the source tree, or give --tapswitch PROGRAM)\n%s",
+			err, bytes.TrimSpace(out))
+	}
+	return path, nil
+}
+
+// tapswitch is us: one process, two containers on one bridge.
+type tapswitch struct {
+	build *build
+	mtu   int
+}
+
+const (
+	tapswitchA = "172.17.0.2"
+	tapswitchB = "172.17.0.3"
+)
+
+func (t tapswitch) name() string {
+	if t.mtu == 1500 {
+		return us
+	}
+	return fmt.Sprintf("%s-%d", us, t.mtu)
+}
+
+func (t tapswitch) about() string {
+	return fmt.Sprintf("tapswitch up --ephemeral, one network with MTU %d, two containers", t.mtu)
+}
+
+// missing is nothing: without us there is no run, see build.
+func (t tapswitch) missing() string { return "" }
+
+func (t tapswitch) version() string { return firstLine(t.build.path, "version") }
+
+// config is the file that tapswitch is started with. Container a publishes.
+func (t tapswitch) config() string {
+	var ports []string
+	for _, p := range publishedPorts {
+		r := fmt.Sprint(p.first)
+		if p.count > 1 {
+			r = fmt.Sprintf("%d-%d", p.first, p.first+p.count-1)
+		}
+		ports = append(ports, fmt.Sprintf("%q", r+":"+r+"/"+p.proto))
+	}
+	return fmt.Sprintf(`networks:
+  - {name: bridge, subnet: 172.17.0.0/16, mtu: %d}
+containers:
+  - {name: a, networks: [bridge], ip: %s, publish: [%s]}
+  - {name: b, networks: [bridge], ip: %s}
+`, t.mtu, tapswitchA, strings.Join(ports, ", "), tapswitchB)
+}
+
+func (tapswitch) paths() []pathName { return pathNames }
+
+func (t tapswitch) start(ctx context.Context, l *lab) (*topology, error) {
+	program, err := t.build.program()
+	if err != nil {
+		return nil, err
+	}
+	config, socket := l.file("tapswitch.yaml"), l.file("tapswitch.sock")
+	if err := os.WriteFile(config, []byte(t.config()), 0o644); err != nil {
+		return nil, err
+	}
+	// What a switch of this machine's user keeps there must not be mixed in.
+	host := place{ns: l.host, env: []string{
+		"XDG_RUNTIME_DIR=" + l.dir, "XDG_STATE_HOME=" + l.dir, "XDG_CONFIG_HOME=" + l.dir, "TAPSWITCH_SOCKET=" + socket,
+	}}
+	c, err := host.start(ctx, []string{program, "up", "--ephemeral", "--socket", socket, "-c", config})
+	if err != nil {
+		return nil, err
+	}
+	if err := c.awaitLine("ready"); err != nil {
+		c.stop()
+		return nil, err
+	}
+	inside := func(name string) place {
+		p := host
+		p.before = []string{program, "exec", "--socket", socket, "-i", name, "--"}
+		return p
+	}
+	paths := natPaths(l, inside("a"))
+	paths[pathContainer] = path{client: inside("a"), server: inside("b"), address: tapswitchB}
+	return &topology{paths: paths, stop: c.stop, died: c.died, roots: children{c}.pids()}, nil
+}
