@@ -18,6 +18,17 @@ func (n *NAT) wantErrors(fd int, v6 bool) {
 	}
 }
 
+// ignoreErrors lets ICMP errors be what they are to TCP once it is connected,
+// a hint: with IP_RECVERR each would end the connection (net/ipv4/tcp_ipv4.c,
+// tcp_v4_err).
+func (n *NAT) ignoreErrors(fd int, v6 bool) {
+	if v6 {
+		setInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVERR, 0)
+	} else {
+		setInt(fd, unix.IPPROTO_IP, unix.IP_RECVERR, 0)
+	}
+}
+
 // extendedErr is struct sock_extended_err and the offender's address behind it
 // (include/uapi/linux/errqueue.h).
 type extendedErr struct {
@@ -42,7 +53,8 @@ func parseExtendedErr(b []byte) (e extendedErr, ok bool) {
 }
 
 // drainErrors tells the container what the error queue of a flow's socket
-// holds: each hop of a traceroute, ports that are closed, packets too big.
+// holds: each hop of a traceroute, ports that are closed, packets too big. What
+// is more than a turn's share waits for the next.
 func (n *NAT) drainErrors(i uint32) {
 	gen := n.flows[i].gen
 	for range 16 {
@@ -57,6 +69,8 @@ func (n *NAT) drainErrors(i uint32) {
 			return
 		}
 	}
+	n.flows[i].set(fError) // no event tells of what is left
+	n.queue(i)
 }
 
 // nextError takes one error off a socket's queue; it is empty where ok is

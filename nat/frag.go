@@ -111,7 +111,7 @@ func (n *NAT) fragData(f *vswitch.Frame) (data []byte, head int) {
 func (d *datagram) add(f *vswitch.Frame, data []byte, head int) bool {
 	off := int(f.FragOff)
 	end := off + len(data)
-	if end > 65535-vswitch.IPv4Len || d.size != 0 && end > d.size {
+	if limit := 65535; f.V6 && end > limit || !f.V6 && end > limit-vswitch.IPv4Len || d.size != 0 && end > d.size {
 		return false
 	}
 	if !f.FragMore {

@@ -212,7 +212,9 @@ func (n *NAT) echoReply(f *vswitch.Frame) {
 		ihl := int(f.B[f.L3]&15) * 4
 		vswitch.PutIPv4Checksum(f.B[f.L3 : f.L3+ihl])
 	}
-	vswitch.AdjustSum(icmp[2:], old[:], icmp[:2], f.B[0]&vswitch.VnetNeedsCsum != 0)
+	if f.B[0]&vswitch.VnetNeedsCsum == 0 { // else it is summed by the receiver
+		vswitch.AdjustSum(icmp[2:], old[:], icmp[:2], false)
+	}
 	if r := n.sw.Output(f.In, f.B[:f.End]); r != vswitch.Delivered {
 		n.sw.CountDrop(f.In, r)
 	}
@@ -222,11 +224,14 @@ func (n *NAT) echoReply(f *vswitch.Frame) {
 // of a published port, or of another container's flow to it.
 func (n *NAT) icmpFromTap(f *vswitch.Frame) vswitch.Action {
 	b := f.B[f.L4:f.End]
+	if (f.Proto == vswitch.ProtoICMPv6) != f.V6 || len(b) < vswitch.ICMPLen+vswitch.IPv4Len+vswitch.UDPLen {
+		return vswitch.Drop(vswitch.NoProtocol)
+	}
 	isError := b[0] == 3 || b[0] == 11
 	if f.V6 {
 		isError = b[0] == 1 || b[0] == 3
 	}
-	if !isError || len(b) < vswitch.ICMPLen+vswitch.IPv4Len+vswitch.UDPLen {
+	if !isError {
 		return vswitch.Drop(vswitch.NoProtocol)
 	}
 	q := b[vswitch.ICMPLen:]

@@ -19,8 +19,11 @@ func (n *NAT) openLocal(f *vswitch.Frame) vswitch.Action {
 	}
 	switch f.Proto {
 	case vswitch.ProtoUDP:
-		data := f.B[f.L4+vswitch.UDPLen : f.L4+int(get16(f.B[f.L4+4:]))]
-		if !n.cfg.Local.Datagram(q, data) {
+		b := datagramOf(f)
+		if b == nil {
+			return vswitch.Drop(vswitch.BadTransport)
+		}
+		if !n.cfg.Local.Datagram(q, b[vswitch.UDPLen:]) {
 			return vswitch.Drop(vswitch.LocalBusy)
 		}
 		return consumed

@@ -191,7 +191,19 @@ func (n *NAT) SetPolicy(p Policy) {
 }
 
 // Resolve decides about a frame to the gateway's MAC that no cached flow covers.
+// A drop is only returned, and then cached, if it depends on nothing but
+// addresses and policy: what had no flow or no socket may have one the next
+// time, and what is answered is answered each time.
 func (n *NAT) Resolve(f *vswitch.Frame) vswitch.Action {
+	a := n.resolve(f)
+	if a.Kind == vswitch.ActDrop && a.Reason != vswitch.Isolated && a.Reason != vswitch.NotForGateway && a.Reason != vswitch.MulticastRouted {
+		n.sw.CountDrop(f.In, a.Reason)
+		return consumed
+	}
+	return a
+}
+
+func (n *NAT) resolve(f *vswitch.Frame) vswitch.Action {
 	if !f.V6 && vswitch.Checksum(f.B[f.L3:f.L3+int(f.B[f.L3]&15)*4], 0) != 0 {
 		return vswitch.Drop(vswitch.BadIP)
 	}
@@ -205,7 +217,7 @@ func (n *NAT) Resolve(f *vswitch.Frame) vswitch.Action {
 		return vswitch.Drop(vswitch.BadChecksum)
 	}
 	if i, s := n.lookup(f); i != none && !n.reopens(f, i) {
-		if f.Class&vswitch.ClassTTL != 0 {
+		if f.Class&vswitch.ClassTTL != 0 && !f.In.Bridge().IsGateway(f.Dst()) {
 			n.timeExceeded(f)
 			return vswitch.Drop(vswitch.TTLExceeded)
 		}
@@ -224,7 +236,11 @@ func (n *NAT) lookup(f *vswitch.Frame) (uint32, int) {
 	var local, remote addr
 	copy(local[:], f.SrcIP())
 	copy(remote[:], f.DstIP())
-	return n.find(f.In.ID, f.Proto, &local, &remote, f.SrcPort(), f.DstPort())
+	i, s := n.find(f.In.ID, f.Proto, &local, &remote, f.SrcPort(), f.DstPort())
+	if i != none && n.flows[i].kind == kindUDPSocket {
+		return none, 0 // a datagram to nowhere looks like the record of its socket
+	}
+	return i, s
 }
 
 // Deliver takes a frame of a known flow. Flow is index<<1 | side.
@@ -333,7 +349,7 @@ func (n *NAT) Run(t vswitch.Token) bool {
 	case kindPing:
 		again = n.pingRun(i)
 	}
-	if again && f.gen == t.Gen() {
+	if again && f.gen == t.Gen() && !f.has(fQueued) {
 		f.set(fQueued)
 		return true
 	}
@@ -404,6 +420,13 @@ func (n *NAT) drop(i uint32) {
 func (n *NAT) PortGone(p *vswitch.Port) {
 	for _, id := range n.pairsTo(p) {
 		n.drop(id)
+	}
+	for d := n.frags.oldest; d != nil; {
+		next := d.newer
+		if d.key.port == p.ID { // whoever has the number next is somebody else
+			n.giveUp(d, vswitch.NoContainer)
+		}
+		d = next
 	}
 	for n.perPort[p.ID].first != none {
 		i := n.perPort[p.ID].first

@@ -142,11 +142,13 @@ func clampMSS(f *vswitch.Frame, limit uint16) {
 			continue
 		case b[o+1] < 2 || o+int(b[o+1]) > end:
 			return
-		case b[o] == 2 && b[o+1] == 4 && get16(b[o+2:]) > limit && o&1 == 0:
-			old := [2]byte{b[o+2], b[o+3]}
+		case b[o] == 2 && b[o+1] == 4 && get16(b[o+2:]) > limit:
+			words := b[(o+2)&^1 : (o+5)&^1] // it may lie across two
+			var old [4]byte
+			copy(old[:], words)
 			put16(b[o+2:], limit)
 			if f.B[0]&vswitch.VnetNeedsCsum == 0 { // else it is summed by the receiver
-				vswitch.AdjustSum(b[16:], old[:], b[o+2:o+4], false)
+				vswitch.AdjustSum(b[16:], old[:len(words)], words, false)
 			}
 			return
 		}
@@ -183,6 +185,9 @@ func rewrite(f *vswitch.Frame, to *side, gateway vswitch.MAC) {
 			vswitch.AdjustSum(sum, old[:2*n], new[:2*n], true)
 		} else {
 			vswitch.AdjustSum(sum, old[:2*n+4], new[:2*n+4], false)
+			if f.Proto == vswitch.ProtoUDP && sum[0]|sum[1] == 0 {
+				sum[0], sum[1] = 0xff, 0xff // 0 would say that there is none (RFC 768)
+			}
 		}
 	}
 	if f.V6 {

@@ -60,6 +60,7 @@ type tcpState struct {
 	cwnd    uint32 // bytes in flight we allow ourselves after a loss
 	space   uint32 // window computed last, to know when to look again
 	mss     uint16 // largest payload of a segment to the container
+	asked   uint16 // and of one from it
 	scale   uint8  // of windows the container offers
 	dups    uint8
 	retries uint8
@@ -76,7 +77,10 @@ const (
 	maxInflight = 4 << 20
 	// maxMSS is the longest segment we ask for where frames are 64 KiB whatever
 	// the segment: a sender waits until a whole segment fits into our window.
-	maxMSS       = 8960
+	maxMSS = 8960
+	// maxPlainMSS is the same for other ports. It stays below the room that
+	// tcpSpace gives if it gives any.
+	maxPlainMSS  = 32 << 10
 	minCwnd      = 64 << 10
 	rtoFirst     = 200 // ms
 	rtoMax       = 8000
@@ -183,6 +187,9 @@ func (n *NAT) tcpWatch(i uint32) {
 	if n.noPeekOffset || setInt(int(fl.fd), unix.SOL_SOCKET, unix.SO_PEEK_OFF, 0) != 0 {
 		fl.set(fNoPeek) // Linux before 6.9, or 6.10 for IPv6
 	}
+	// Urgent bytes are bytes to us: a peek skips them otherwise, but not its offset.
+	setInt(int(fl.fd), unix.SOL_SOCKET, unix.SO_OOBINLINE, 1)
+	setInt(int(fl.fd), unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1) // the container's own probes end here
 	if err := n.sw.Watch(int(fl.fd), tcpEvents, n.token(i)); err != nil {
 		n.cfg.Logf("%v", err)
 	}
@@ -366,6 +373,7 @@ func (n *NAT) tcpConnected(i uint32) {
 		return
 	}
 	fl.unset(fWritable)
+	n.ignoreErrors(fd, fl.v6)
 	fl.state = synReceived
 	fl.tcp.rto = synRTO
 	fl.tcp.edge = fl.tcp.rcvNxt + min(n.tcpSpace(fl), 65535)

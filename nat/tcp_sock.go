@@ -41,7 +41,7 @@ func (n *NAT) tcpBurst(fl *flow, p *vswitch.Port) int {
 func (n *NAT) tcpPumpOne(i uint32) (more, ok bool) {
 	fl := &n.flows[i]
 	t := &fl.tcp
-	if fl.has(fEOF) {
+	if fl.has(fEOF) && t.sndNxt == t.sndMax {
 		n.tcpSendFIN(i)
 		return false, true
 	}
@@ -131,11 +131,15 @@ func (n *NAT) tcpPeek(fl *flow, b []byte, flight int) (int, unix.Errno) {
 	case fl.has(fEOF):
 		return 0, 0
 	}
-	// Nothing new. The end of the stream shows only without a peeked prefix.
-	if n.peerFinished(fl) {
-		return 0, 0
+	// Nothing new. The end of the stream shows only without a peeked prefix, and
+	// the last bytes may have come with it just now.
+	if !n.peerFinished(fl) {
+		return 0, unix.EAGAIN
 	}
-	return 0, unix.EAGAIN
+	if got, e = sysRecvmsg(int(fl.fd), &m.hdr, unix.MSG_PEEK); e != 0 {
+		return 0, e
+	}
+	return max(got-flight, 0), 0
 }
 
 // peerFinished asks the kernel whether the outside has sent FIN.
@@ -197,7 +201,7 @@ func (n *NAT) tcpSendFIN(i uint32) {
 func (n *NAT) tcpHeader(fl *flow, b []byte, payload int, flags uint8, seq uint32) {
 	t := &fl.tcp
 	ackSeq := n.taken(fl)
-	wnd := t.edge - ackSeq
+	wnd := uint32(max(int32(t.edge-ackSeq), 0)) // a FIN lies beyond the edge
 	if fl.has(fScale) {
 		wnd >>= ourScale
 	}
@@ -308,6 +312,8 @@ func (n *NAT) tcpSendSYN(i uint32) {
 	if p.Super() {
 		mss = min(mss, maxMSS)
 	}
+	t.asked = uint16(min(mss, maxPlainMSS))
+	mss = int(t.asked)
 	opt := n.synOpt[:4]
 	opt[0], opt[1] = 2, 4
 	put16(opt[2:], uint16(mss))

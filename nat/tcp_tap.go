@@ -22,7 +22,12 @@ func (n *NAT) tcpFromTap(i uint32, f *vswitch.Frame) {
 		return
 	}
 	if flags&vswitch.TCPSyn != 0 {
-		n.tcpSynFromTap(i, f, ack, flags)
+		n.tcpSynFromTap(i, f, seq, ack, flags)
+		return
+	}
+	if (fl.state == synSent || fl.state == synReceived) && flags&vswitch.TCPAck != 0 && ack != t.isn+1 {
+		n.resetFrame(f) // of an older connection that is in the way (RFC 9293, 3.10.7.3)
+		n.sw.CountDrop(f.In, vswitch.NoFlow)
 		return
 	}
 	if flags&vswitch.TCPAck == 0 || fl.state == connecting || fl.state == synSent {
@@ -30,11 +35,6 @@ func (n *NAT) tcpFromTap(i uint32, f *vswitch.Frame) {
 		return
 	}
 	if fl.state == synReceived {
-		if ack != t.isn+1 {
-			n.tcpReset(fl)
-			n.drop(i)
-			return
-		}
 		t.sndUna, t.sndNxt, t.sndMax = ack, ack, ack
 		n.tcpEstablished(i)
 	}
@@ -64,7 +64,7 @@ func (n *NAT) tcpRstFromTap(i uint32, seq, ack uint32, flags uint8) {
 		n.sw.CountDrop(n.sw.Port(fl.sides[0].port), vswitch.Refused)
 	case connecting, lingering:
 	default:
-		if seqLess(seq, fl.tcp.acked) || seqLess(fl.tcp.edge, seq) {
+		if seqLess(seq, fl.tcp.acked) || seqLess(fl.tcp.edge, seq) && seqLess(fl.tcp.rcvNxt, seq) {
 			n.owe(i)
 			return
 		}
@@ -74,13 +74,13 @@ func (n *NAT) tcpRstFromTap(i uint32, seq, ack uint32, flags uint8) {
 
 // tcpSynFromTap handles SYN|ACK of a container that a client is waiting for,
 // and repeated SYNs.
-func (n *NAT) tcpSynFromTap(i uint32, f *vswitch.Frame, ack uint32, flags uint8) {
+func (n *NAT) tcpSynFromTap(i uint32, f *vswitch.Frame, seq, ack uint32, flags uint8) {
 	fl := &n.flows[i]
 	t := &fl.tcp
 	switch {
 	case fl.state == synSent && flags&vswitch.TCPAck != 0:
 		if ack != t.isn+1 {
-			n.tcpReset(fl)
+			n.resetFrame(f)
 			return
 		}
 		n.tcpTakeSYN(fl, f)
@@ -89,8 +89,15 @@ func (n *NAT) tcpSynFromTap(i uint32, f *vswitch.Frame, ack uint32, flags uint8)
 		n.tcpEstablished(i)
 		n.owe(i)
 	case fl.state == synReceived:
+		if seq != t.peerISN {
+			n.tcpTakeSYN(fl, f)
+			t.edge = t.rcvNxt + min(n.tcpSpace(fl), 65535)
+		}
 		n.tcpSendSYN(i)
 	case fl.state == connecting:
+		if seq != t.peerISN { // it gave up in silence and uses its port again
+			n.tcpTakeSYN(fl, f)
+		}
 	default:
 		n.owe(i) // challenge (RFC 5961, 4.2)
 	}
@@ -117,7 +124,9 @@ func (n *NAT) tcpTakeACK(i uint32, ack, wnd uint32, carries bool) bool {
 			return false
 		}
 	case flight > 0 && !carries && wnd == t.wnd:
-		if t.dups++; t.dups == 3 && !fl.has(fRecover) {
+		// What went twice in the last recovery is acknowledged twice: these are no
+		// sign of another loss (RFC 6582, 3.2).
+		if t.dups = min(t.dups+1, 4); t.dups == 3 && !fl.has(fRecover) && ack != t.recover {
 			n.tcpGoBack(i)
 		}
 	}
@@ -125,6 +134,9 @@ func (n *NAT) tcpTakeACK(i uint32, ack, wnd uint32, carries bool) bool {
 		// The container's buffer is full and what is in flight may have been
 		// dropped in silence (kernel e2142825c120): begin again when it opens.
 		n.tcpRewind(fl)
+	}
+	if t.wnd == 0 && grew {
+		t.retries, t.rto = 0, rtoFirst // probes of a closed window are no sign of loss
 	}
 	t.wnd = wnd
 	if moved > 0 || grew || fl.has(fRecover) {
@@ -142,13 +154,15 @@ func (n *NAT) tcpAcked(i uint32, ack, moved uint32) bool {
 		fl.set(fFinAcked)
 		moved--
 	}
-	if moved > 0 {
-		if _, e := sysDiscard(int(fl.fd), int(moved)); e != 0 && e != unix.EAGAIN {
-			n.tcpAbort(i, true)
+	for left := int(moved); left > 0; {
+		got, e := sysDiscard(int(fl.fd), left) // stops at an urgent byte
+		if e != 0 || got == 0 {
+			n.tcpAbort(i, true) // the socket does not have what was peeked
 			return false
 		}
-		fl.bytes[1] += uint64(moved)
+		left -= got
 	}
+	fl.bytes[1] += uint64(moved)
 	t.sndUna = ack
 	if seqLess(t.sndNxt, ack) {
 		t.sndNxt = ack // we had gone back, but it was there already
@@ -187,11 +201,12 @@ func (n *NAT) tcpTakeData(i uint32, f *vswitch.Frame, seq uint32, data []byte, f
 			n.tcpAcknowledge(i) // a hole: the sender counts these
 			return
 		}
-		if int(-off) > len(data) || int(-off) == len(data) && !fin || fl.has(fFinIn) {
+		known := -int(off)
+		if known > len(data) || known == len(data) && !fin || fl.has(fFinIn) {
 			n.owe(i) // all of it known
 			return
 		}
-		data = data[-off:]
+		data = data[known:]
 	}
 	if fl.has(fFinIn) {
 		n.owe(i)
@@ -287,6 +302,10 @@ func (n *NAT) tcpWritable(i uint32) {
 	}
 	fl.unset(fWantOut)
 	n.tcpAcknowledge(i)
+	if fl.has(fFinIn) && fl.has(fFinAcked) {
+		n.tcpFinish(i) // the container has nothing left to say that would do it
+		return
+	}
 	if fl.has(fMissed) {
 		// Something in flight was dropped: three repeated acknowledgements have it
 		// sent again now, and not by the container's timer.
@@ -330,8 +349,8 @@ func (n *NAT) tcpSpace(fl *flow) uint32 {
 		return spillSize
 	}
 	free := int64(m[memSndbuf]) - int64(m[memWmemQueued])
-	if free < int64(m[memSndbuf])/8 || free < 4096 {
-		return 0
+	if free < int64(m[memSndbuf])/8 || free < min(4096, int64(m[memSndbuf])/4) {
+		return 0 // less than what makes the socket writable: an event will come
 	}
 	return uint32(min(free*7/8+spillSize/2, 16<<20-1))
 }
@@ -365,7 +384,8 @@ func (n *NAT) tcpOfferWindow(i uint32) {
 	if fl.has(fFinIn) || fl.fd < 0 {
 		return
 	}
-	if left := t.edge - t.rcvNxt; t.space > 0 && int32(left) > 0 && left >= t.space/2 {
+	left, segment := int32(t.edge-t.rcvNxt), int32(t.asked)
+	if t.space > 0 && left >= max(segment, int32(t.space/2)) {
 		return
 	}
 	if t.spill != none {
@@ -376,11 +396,12 @@ func (n *NAT) tcpOfferWindow(i uint32) {
 	if !fl.has(fScale) {
 		edge = t.rcvNxt + min(t.space, 65535)
 	}
-	small := min(uint32(t.mss), 8192) // silly window avoidance (RFC 9293, 3.8.6.2.2)
-	if seqLess(t.edge, edge) && (edge-t.edge >= small || t.edge == t.rcvNxt) {
+	// Silly window avoidance (RFC 9293, 3.8.6.2.2): by a segment, or to where one
+	// fits.
+	if grown := int32(edge - t.edge); grown >= segment || grown > 0 && left < segment {
 		t.edge = edge
 	}
-	if int32(t.edge-t.rcvNxt) < int32(small) && !fl.has(fWantOut) {
+	if int32(t.edge-t.rcvNxt) < segment && !fl.has(fWantOut) {
 		// The window is shut. Arming the socket anew sets SOCK_NOSPACE, without which
 		// the kernel would not report that room came free.
 		fl.set(fWantOut)

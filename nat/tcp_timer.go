@@ -26,9 +26,13 @@ func (n *NAT) tcpExpired(i uint32) {
 		return
 	}
 	if t.sndMax == t.sndUna {
-		if t.probe {
+		if t.probe && t.wnd == 0 {
 			n.tcpProbe(i)
+			return
 		}
+		t.probe = false
+		fl.set(fReady) // the container's interface did not take the last frame
+		n.queue(i)
 		return
 	}
 	if t.retries++; t.retries > maxRetries {

@@ -152,6 +152,16 @@ func (n *NAT) udpSocket(f *vswitch.Frame) (uint32, unix.Errno) {
 	return i, 0
 }
 
+// datagramOf is the UDP header and payload of f, or nil if its length is wrong.
+// The parser does not judge it where the virtio header speaks of segments.
+func datagramOf(f *vswitch.Frame) []byte {
+	b := f.B[f.L4:f.End]
+	if size := int(get16(b[4:])); size >= vswitch.UDPLen && size <= len(b) {
+		return b[:size]
+	}
+	return nil
+}
+
 // udpFromTap sends the container's datagram from its host socket. A super-frame
 // leaves as one call, which the kernel splits (UDP_SEGMENT).
 func (n *NAT) udpFromTap(i uint32, f *vswitch.Frame) {
@@ -160,7 +170,10 @@ func (n *NAT) udpFromTap(i uint32, f *vswitch.Frame) {
 	v := vswitch.ReadVnet(f.B)
 	gso := v.GSOType&^vswitch.GSOECN == vswitch.GSOUDPL4
 	if !gso {
-		b = b[:int(get16(b[4:]))]
+		if b = datagramOf(f); b == nil {
+			n.sw.CountDrop(f.In, vswitch.BadTransport)
+			return
+		}
 	}
 	data := b[vswitch.UDPLen:]
 	fl.used = n.sw.Now()

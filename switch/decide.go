@@ -60,14 +60,11 @@ func (s *Switch) input(p *Port, b []byte) {
 		return
 	}
 	e := p.cache.lookup(&f.Key)
-	if e == nil || e.gen != s.generations(p, e.act) {
+	if e == nil || e.gen != s.generations(p, e.act) || e.seen != s.now32 && !s.refresh(f, e) {
 		s.upcall(f)
 		return
 	}
 	p.Stats.Hits++
-	if e.seen != s.now32 {
-		s.refresh(p, e)
-	}
 	if !s.apply(f, e.act) {
 		s.upcall(f)
 	}
@@ -85,12 +82,18 @@ func (s *Switch) generations(p *Port, a Action) uint64 {
 	return g
 }
 
-// refresh carries out a cached flow's side effects, at most once a second.
-func (s *Switch) refresh(p *Port, e *cacheEntry) {
-	e.seen = s.now32
-	if fdb := p.bridge.fdb; e.src != fdbNone && int(e.src) < len(fdb.entries) && fdb.entries[e.src].generation == e.srcGen {
-		fdb.entries[e.src].seen = s.now32
+// refresh carries out a cached flow's side effects, at most once a second. It
+// returns false if the destination has aged, which no generation tells.
+func (s *Switch) refresh(f *Frame, e *cacheEntry) bool {
+	p, fdb, dst := f.In, f.In.bridge.fdb, f.DstMAC()
+	if (e.act.Kind == ActOutput || e.act.Reason == Reflected) && dst != p.bridge.MAC && fdb.find(dst, s.now32) == fdbNone {
+		return false
 	}
+	e.seen = s.now32
+	if e.src != fdbNone && fdb.entries[e.src].generation == e.srcGen && fdb.entries[e.src].port == p.ID {
+		fdb.touch(e.src, p, s.now32)
+	}
+	return true
 }
 
 // upcall decides anew, caches the answer if it depends on nothing but the key,
@@ -99,7 +102,7 @@ func (s *Switch) upcall(f *Frame) {
 	p := f.In
 	p.Stats.Upcalls++
 	act, src := s.decide(f)
-	if f.Class == 0 && act.Kind != ActConsumed && act.Kind != ActFlood {
+	if s.cacheable(f, act) {
 		if p.cache == nil {
 			p.cache = new(flowCache) // first traffic: idle ports cost nothing
 		}
@@ -112,6 +115,19 @@ func (s *Switch) upcall(f *Frame) {
 	if !s.apply(f, act) {
 		s.count(p, NoFlow)
 	}
+}
+
+// cacheable says whether act holds for every frame with f's key while the
+// generations stand. The end of a block moves none. The gateway drops for what
+// the key does not hold, such as a checksum or a limit, and answers each drop.
+func (s *Switch) cacheable(f *Frame, act Action) bool {
+	switch act.Kind {
+	case ActConsumed, ActFlood:
+		return false
+	case ActDrop:
+		return f.Class == 0 && act.Reason != Loop && f.DstMAC() != f.In.bridge.MAC
+	}
+	return f.Class == 0
 }
 
 // decide says what becomes of a frame, and the source's FDB entry. It changes
@@ -172,7 +188,11 @@ func (s *Switch) decide(f *Frame) (Action, uint32) {
 // learn refreshes the source's entry; only trusted ports make new ones.
 func (s *Switch) learn(p *Port, src MAC) uint32 {
 	if !p.Spoof {
-		return p.bridge.fdb.find(src, s.now32)
+		i := p.bridge.fdb.find(src, s.now32)
+		if i != fdbNone {
+			p.bridge.fdb.touch(i, p, s.now32)
+		}
+		return i
 	}
 	i, changed, loop := p.bridge.fdb.learn(src, p, s.now32)
 	if changed {

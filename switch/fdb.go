@@ -10,9 +10,10 @@ package vswitch
 // evicts the longest unseen address of the port that holds most of them, so a
 // port that floods addresses only hurts itself.
 //
-// An address that jumps between ports many times a second means that two
-// ports are joined outside of the switch. The port it jumped to last is then
-// blocked for a while, which ends the storm.
+// An address that jumps between ports many times a second, or shows up as often
+// where it does not belong, means that two ports are joined outside of the
+// switch. The port it was seen on last is then blocked for a while, which ends
+// the storm.
 //
 // The loop's thread owns it all. Entries have indices instead of pointers: a
 // cached flow keeps the index to refresh the source's age.
@@ -107,25 +108,39 @@ func (f *fdb) learn(m MAC, p *Port, now uint32) (i uint32, changed, blocked bool
 		return f.insert(fdbEntry{mac: m, port: p.ID, seen: now}, p), true, false
 	}
 	e := &f.entries[i]
-	e.seen = now
 	if e.port == p.ID {
+		f.touch(i, p, now)
 		return i, false, false
 	}
-	if e.static {
-		return i, false, false // the guard lets this pass only on trusted ports; the owner stays
-	}
-	f.moved++
 	if e.movedAt != now {
 		e.movedAt, e.moves = now, 0
 	}
-	e.moves++
-	if e.moves > fdbLoopMoves {
+	if e.moves++; e.moves > fdbLoopMoves {
+		e.moves = 0 // the next jump is the owner's, who goes on
 		return i, false, true
 	}
+	if e.static {
+		return i, false, false // only trusted ports get this far; the owner stays
+	}
+	f.moved++
+	e.seen = now
 	f.unlist(i, p.sw.port(e.port))
 	e.port = p.ID
 	f.list(i, p)
 	return i, true, false
+}
+
+// touch notes that the address of entry i was seen on p, its port.
+func (f *fdb) touch(i uint32, p *Port, now uint32) {
+	e := &f.entries[i]
+	if e.seen == now {
+		return
+	}
+	e.seen = now
+	if !e.static {
+		f.unlist(i, p)
+		f.list(i, p)
+	}
 }
 
 // fullest is the port of p's bridge that holds the most learned entries.
@@ -206,8 +221,8 @@ func (f *fdb) remove(i uint32, s *Switch) {
 	f.used--
 }
 
-// list and unlist keep a port's learned entries from the longest known to the
-// latest; a move or a new entry makes it the latest.
+// list and unlist keep a port's learned entries from the longest unseen to the
+// latest, by the second.
 func (f *fdb) list(i uint32, p *Port) {
 	e := &f.entries[i]
 	e.older, e.newer = p.newest, fdbNone
