@@ -212,5 +212,5 @@ func (k *checker) namespace(o object, c Container) {
 
 // interfaceName is dev_valid_name of net/core/dev.c, less lo, which each namespace has.
 func interfaceName(s string) bool {
-	return len(s) < 16 && s != "." && s != ".." && s != "lo" && !strings.ContainsAny(s, "/: \t\n\v\f\r\x00\xa0")
+	return len(s) < 16 && s != "." && s != ".." && s != "lo" && !strings.ContainsAny(s, "/: \t\n\v\f\r\x00") && strings.IndexByte(s, 0xa0) < 0
 }

@@ -1,10 +1,6 @@
 package nat
 
-import (
-	"math/bits"
-
-	"tapswitch/switch"
-)
+import "tapswitch/switch"
 
 // Fragments to the gateway are put together before anything is decided, since
 // only the first has ports. Bounded in number and time; what overlaps is
@@ -263,13 +259,4 @@ func (n *NAT) expireFragments(now int64) {
 	if r.next = 0; r.oldest != nil {
 		r.next = r.oldest.due
 	}
-}
-
-// holes counts the units still missing, for tests and people.
-func (d *datagram) holes() int {
-	have := 0
-	for _, w := range d.have {
-		have += bits.OnesCount64(w)
-	}
-	return (d.size+7)/8 - have
 }

@@ -17,7 +17,6 @@ type cacheEntry struct {
 	act    Action
 	src    uint32 // FDB entry of the source, refreshed by hits
 	srcGen uint32
-	hits   uint32
 	seen   uint32 // seconds
 }
 

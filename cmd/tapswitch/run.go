@@ -24,7 +24,7 @@ import (
 
 type runFlags struct {
 	name, workdir, hostname, offload, spoof string
-	networks, publish, env, envFile         []string
+	networks, publish, env                  []string
 	detach, remove, interactive, tty, init  bool
 }
 
