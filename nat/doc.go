@@ -9,6 +9,7 @@
 //	route.go      the decision: local service, published port, outside, or why not
 //	tcp.go        the states of a translated TCP connection, and its life
 //	tcp_tap.go    segments from the container to the socket
+//	tcp_early.go  those that come before their turn
 //	tcp_sock.go   bytes from the socket to the container
 //	tcp_timer.go  what happens when nothing happens
 //	udp.go        datagrams, one socket per container address and port

@@ -31,6 +31,7 @@ type faulty struct {
 	lost    atomic.Int64
 	doubled atomic.Int64
 	swapped atomic.Int64
+	writes  atomic.Int64
 	onWrite func(b []byte) // sees every frame to the container
 }
 
@@ -85,6 +86,7 @@ func (d *faulty) Read(b []byte) (int, unix.Errno) {
 }
 
 func (d *faulty) Write(b []byte) unix.Errno {
+	d.writes.Add(1)
 	if d.down.Load() {
 		return unix.EIO
 	}

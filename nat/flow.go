@@ -116,6 +116,7 @@ const (
 	fHostLoop // may reach the host's loopback
 	fLocal    // ends at a service of the gateway
 	fRecover  // repeating after a loss until tcp.recover is acknowledged
+	fSack     // selective acknowledgements were agreed
 	fMissed   // a segment in order was dropped, since the socket was full
 	fSmall    // no frames beyond 64 KiB
 	fListed   // in the list of acknowledgements

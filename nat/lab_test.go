@@ -102,7 +102,9 @@ func (l *lab) report() {
 		}
 		for i := uint32(0); i < l.nat.top; i++ {
 			if f := &l.nat.flows[i]; f.kind == kindTCP {
-				l.Logf("  flags %#x due in %d ms %+v", f.flags, (f.due-l.sw.Now())/1e6, f.tcp)
+				var m [9]uint32
+				memInfo(int(f.fd), &m)
+				l.Logf("  flags %#x due in %d ms %+v memory %d", f.flags, (f.due-l.sw.Now())/1e6, f.tcp, m)
 			}
 		}
 		l.Logf("stats %+v", l.nat.Stats)

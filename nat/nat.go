@@ -92,7 +92,8 @@ type NAT struct {
 	msg     message
 	icmpBuf []byte
 	ctlBuf  []byte // frames without payload
-	synOpt  [8]byte
+	synOpt  [12]byte
+	sackOpt [maxSackSize]byte
 	errBuf  []byte // what came with a queued error
 	quote   []byte // the packet that an error is about
 

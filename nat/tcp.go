@@ -68,6 +68,9 @@ type tcpState struct {
 	rto     int32 // ms
 	spill   uint32
 	spillAt uint32 // bytes of the spill the socket took
+	early   uint32 // first block of segments that came before their turn
+	recent  uint32 // sequence number of the latest of them
+	earlies uint8  // blocks of them
 	srtt    int32  // us, of the container; for people
 	sentAt  int64
 }
@@ -176,7 +179,7 @@ func (n *NAT) tcpNew(p *vswitch.Port, fd int) uint32 {
 	fl.created, fl.used = n.sw.Now(), n.sw.Now()
 	fl.tcp.cwnd = maxInflight
 	fl.tcp.rto = rtoFirst
-	fl.tcp.spill = none
+	fl.tcp.spill, fl.tcp.early = none, none
 	return i
 }
 
@@ -208,7 +211,7 @@ func (n *NAT) tcpTakeSYN(fl *flow, f *vswitch.Frame) {
 		t.isn = n.tcpISN(fl)
 		t.sndUna, t.sndNxt, t.sndMax = t.isn, t.isn, t.isn
 	}
-	mss, scale, scaled := tcpOptions(b)
+	mss, scale, scaled, sack := tcpOptions(b)
 	limit := n.mtu(f.In) - vswitch.IPv4Len - vswitch.TCPLen
 	if fl.v6 {
 		limit = n.mtu(f.In) - vswitch.IPv6Len - vswitch.TCPLen
@@ -221,10 +224,14 @@ func (n *NAT) tcpTakeSYN(fl *flow, f *vswitch.Frame) {
 		t.scale = 0
 		fl.unset(fScale)
 	}
+	if fl.unset(fSack); sack {
+		fl.set(fSack)
+	}
 }
 
-// tcpOptions reads MSS and window scale from a SYN (RFC 9293 3.7.1, RFC 7323).
-func tcpOptions(b []byte) (mss uint16, scale uint8, scaled bool) {
+// tcpOptions reads MSS, window scale and whether selective acknowledgements are
+// permitted from a SYN (RFC 9293 3.7.1, RFC 7323, RFC 2018).
+func tcpOptions(b []byte) (mss uint16, scale uint8, scaled, sack bool) {
 	mss = 536
 	end := min(int(b[12]>>4)*4, len(b))
 	for o := vswitch.TCPLen; o < end; {
@@ -243,6 +250,8 @@ func tcpOptions(b []byte) (mss uint16, scale uint8, scaled bool) {
 			mss = max(binary.BigEndian.Uint16(b[o+2:]), 64)
 		case b[o] == 3 && b[o+1] == 3:
 			scale, scaled = min(b[o+2], 14), true
+		case b[o] == 4 && b[o+1] == 2:
+			sack = true
 		}
 		o += int(b[o+1])
 	}
@@ -436,6 +445,9 @@ func (n *NAT) tcpCleanup(i uint32) {
 	if fl.tcp.spill != none {
 		n.spills.put(fl.tcp.spill)
 		fl.tcp.spill = none
+	}
+	for fl.tcp.early != none {
+		n.tcpForget(&fl.tcp)
 	}
 	if fl.state < established {
 		n.perPort[fl.sides[0].port].halfOpen--

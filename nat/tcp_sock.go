@@ -84,7 +84,7 @@ func (n *NAT) tcpPumpOne(i uint32) (more, ok bool) {
 		flags |= vswitch.TCPPsh
 	}
 	n.tcpOfferWindow(i)
-	n.tcpHeader(fl, b, got, flags, t.sndNxt)
+	n.tcpHeader(fl, b, got, flags, t.sndNxt, nil)
 	if r := n.sw.Output(p, b); r != vswitch.Delivered {
 		// Not in flight: the bytes are still in the socket. The timer repeats.
 		n.sw.CountDrop(p, r)
@@ -198,7 +198,7 @@ func (n *NAT) tcpSendFIN(i uint32) {
 
 // tcpHeader writes all headers of a frame to the container in front of payload
 // bytes, which end b. The checksum is left to the receiving kernel.
-func (n *NAT) tcpHeader(fl *flow, b []byte, payload int, flags uint8, seq uint32) {
+func (n *NAT) tcpHeader(fl *flow, b []byte, payload int, flags uint8, seq uint32, options []byte) {
 	t := &fl.tcp
 	ackSeq := n.taken(fl)
 	wnd := uint32(max(int32(t.edge-ackSeq), 0)) // a FIN lies beyond the edge
@@ -206,7 +206,7 @@ func (n *NAT) tcpHeader(fl *flow, b []byte, payload int, flags uint8, seq uint32
 		wnd >>= ourScale
 	}
 	t.acked = ackSeq
-	n.tcpFrame(fl, b, tcpSegment{flags: flags, seq: seq, ack: ackSeq, wnd: uint16(min(wnd, 65535)), payload: payload, mss: int(t.mss)})
+	n.tcpFrame(fl, b, tcpSegment{flags: flags, seq: seq, ack: ackSeq, wnd: uint16(min(wnd, 65535)), options: options, payload: payload, mss: int(t.mss)})
 }
 
 // tcpSegment is what tcpFrame writes into a TCP header.
@@ -294,8 +294,9 @@ func (n *NAT) tcpSendControl(fl *flow, flags uint8, seq uint32) {
 	if fl.v6 {
 		hl += vswitch.IPv6Len - vswitch.IPv4Len
 	}
-	b := n.ctlBuf[:hl]
-	n.tcpHeader(fl, b, 0, flags, seq)
+	options := n.tcpSack(fl)
+	b := n.ctlBuf[:hl+len(options)]
+	n.tcpHeader(fl, b, 0, flags, seq, options)
 	n.toPort(fl, b)
 }
 
@@ -324,6 +325,9 @@ func (n *NAT) tcpSendSYN(i uint32) {
 	if fl.state == synSent || fl.has(fScale) {
 		opt = n.synOpt[:8]
 		opt[4], opt[5], opt[6], opt[7] = 1, 3, 3, ourScale
+	}
+	if fl.state == synSent || fl.has(fSack) {
+		opt = append(opt, 1, 1, 4, 2)
 	}
 	b := n.ctlBuf[:vswitch.VnetLen+vswitch.EthLen+ip+vswitch.TCPLen+len(opt)]
 	ack := t.rcvNxt

@@ -197,7 +197,9 @@ func (n *NAT) tcpTakeData(i uint32, f *vswitch.Frame, seq uint32, data []byte, f
 	t := &fl.tcp
 	if off := int32(seq - t.rcvNxt); off != 0 {
 		if off > 0 {
-			n.sw.CountDrop(f.In, vswitch.OutOfWindow)
+			if !n.tcpKeep(fl, seq, data) {
+				n.sw.CountDrop(f.In, vswitch.OutOfWindow)
+			}
 			n.tcpAcknowledge(i) // a hole: the sender counts these
 			return
 		}
@@ -212,7 +214,14 @@ func (n *NAT) tcpTakeData(i uint32, f *vswitch.Frame, seq uint32, data []byte, f
 		n.owe(i)
 		return
 	}
-	if len(data) > 0 && !n.tcpToSocket(i, f, data) {
+	if next := t.rcvNxt; len(data) > 0 && !n.tcpToSocket(i, data) {
+		if fl.kind == kindTCP && !n.tcpKeep(fl, t.rcvNxt, data[t.rcvNxt-next:]) {
+			fl.set(fMissed)
+			n.sw.CountDrop(f.In, vswitch.SocketFull)
+		}
+		return
+	}
+	if !n.tcpTurn(i) {
 		return
 	}
 	if fin {
@@ -232,9 +241,9 @@ func (n *NAT) tcpTakeData(i uint32, f *vswitch.Frame, seq uint32, data []byte, f
 }
 
 // tcpToSocket sends data, which is next in order, and keeps what the socket
-// does not take in the connection's spill. It returns false if the rest of the
-// segment must not be looked at.
-func (n *NAT) tcpToSocket(i uint32, f *vswitch.Frame, data []byte) bool {
+// does not take in the connection's spill. It returns false if there is no room
+// for what is behind rcvNxt, or if the connection ended.
+func (n *NAT) tcpToSocket(i uint32, data []byte) bool {
 	fl := &n.flows[i]
 	t := &fl.tcp
 	if t.spill != none {
@@ -243,8 +252,6 @@ func (n *NAT) tcpToSocket(i uint32, f *vswitch.Frame, data []byte) bool {
 			n.Stats.SpillBytes += uint64(len(data))
 			return true
 		}
-		fl.set(fMissed)
-		n.sw.CountDrop(f.In, vswitch.SocketFull)
 		return false
 	}
 	took, e := sysSend(int(fl.fd), data)
@@ -262,8 +269,6 @@ func (n *NAT) tcpToSocket(i uint32, f *vswitch.Frame, data []byte) bool {
 	}
 	fl.set(fWantOut)
 	if t.spill = n.spills.get(data[took:]); t.spill == none {
-		fl.set(fMissed)
-		n.sw.CountDrop(f.In, vswitch.SocketFull)
 		n.owe(i)
 		return false
 	}
@@ -296,11 +301,18 @@ func (n *NAT) tcpWritable(i uint32) {
 		}
 		n.spills.put(t.spill)
 		t.spill = none
-		if fl.has(fFinIn) {
-			n.tcpShut(i)
-		}
 	}
 	fl.unset(fWantOut)
+	if !n.tcpTurn(i) {
+		return
+	}
+	if fl.has(fWantOut) {
+		n.tcpAcknowledge(i)
+		return
+	}
+	if fl.has(fFinIn) {
+		n.tcpShut(i)
+	}
 	n.tcpAcknowledge(i)
 	if fl.has(fFinIn) && fl.has(fFinAcked) {
 		n.tcpFinish(i) // the container has nothing left to say that would do it

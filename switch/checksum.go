@@ -73,7 +73,8 @@ func PutIPv4Checksum(h []byte) {
 
 // AdjustSum updates the 16-bit checksum at sum for a change of the bytes old
 // to new, both of the same even length (RFC 1624, eqn. 3). partial says that
-// the field holds a pseudo header's sum that is not complemented.
+// the field holds a pseudo header's sum that is not complemented. The result may
+// be 0, which a UDP header must not hold: its caller writes 0xffff, the same sum.
 func AdjustSum(sum []byte, old, new []byte, partial bool) {
 	hc := be16(sum)
 	if !partial {

@@ -54,7 +54,7 @@ func (s *Switch) input(p *Port, b []byte) {
 	f := &s.frame
 	f.Parse(p, b)
 	p.Stats.TxFrames++
-	p.Stats.TxBytes += uint64(len(b) - VnetLen)
+	p.Stats.TxBytes += uint64(max(len(b), VnetLen) - VnetLen)
 	if f.Class != 0 || p.cache == nil {
 		s.upcall(f)
 		return
@@ -163,7 +163,7 @@ func (s *Switch) decide(f *Frame) (Action, uint32) {
 		if f.Class&ClassNeighbour != 0 {
 			return s.ndp(f), i
 		}
-		if !f.IP() {
+		if !f.IP() || s.gateway == nil {
 			return Drop(NoProtocol), i
 		}
 		return s.gateway.Resolve(f), i

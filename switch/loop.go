@@ -92,7 +92,7 @@ func (s *Switch) Do(f func()) bool {
 	}
 }
 
-// Post is Do without waiting.
+// Post is Do without waiting: if it is true, f runs.
 func (s *Switch) Post(f func()) bool {
 	s.mu.Lock()
 	if s.stopping.Load() {
@@ -136,6 +136,7 @@ func (s *Switch) Run() {
 			s.event(&s.events[i])
 		}
 		if !s.turn() {
+			s.obey() // what was taken before the stop
 			return
 		}
 		if len(s.queue) > 0 {

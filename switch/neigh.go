@@ -32,7 +32,7 @@ func (s *Switch) arp(f *Frame) Action {
 func (s *Switch) ndp(f *Frame) Action {
 	p, br := f.B[f.L4:f.End], f.In.bridge
 	if f.TTL != 255 { // RFC 4861, 7.1.1: from further away than the link
-		return Action{Kind: ActConsumed}
+		return Drop(BadIP)
 	}
 	if p[0] == 133 {
 		return Action{Kind: ActConsumed}

@@ -30,28 +30,36 @@ func finishChecksum(b []byte, v Vnet) {
 	clear(b[:VnetLen])
 }
 
+// The smallest pieces that are made, so that one frame costs a bounded number
+// of writes: less no kernel asks for (TCP_MIN_SND_MSS, UDP_MAX_SEGMENTS).
+const (
+	minTCPSegment  = 48
+	maxUDPSegments = 128
+)
+
 // segment splits a TCP or UDP super-frame into frames of gso_size bytes of
-// payload with finished checksums.
+// payload with finished checksums. One without payload stays one frame.
 func (s *Switch) segment(p *Port, b []byte, v Vnet) Reason {
 	f := &s.gsoFrame
 	f.Parse(nil, b)
 	if f.Class&ClassBad != 0 || f.L4 == 0 || f.Class&ClassFragment != 0 {
 		return NotOffloadable
 	}
+	if !f.gsoMatches(v.GSOType &^ GSOECN) {
+		return BadVnet // as the kernel's EINVAL
+	}
 	hl := UDPLen
 	if f.Proto == ProtoTCP {
 		hl = int(f.B[f.L4+12]>>4) * 4
-	} else if f.Proto != ProtoUDP {
-		return NotOffloadable
 	}
 	head := f.L4 + hl // length of all headers, the virtio one included
 	size := int(v.GSOSize)
-	if size == 0 || head+size > len(s.segBuf) || head > f.End {
+	if f.Proto == ProtoTCP && size < minTCPSegment || f.Proto == ProtoUDP && f.End-head > maxUDPSegments*size {
 		return NotOffloadable
 	}
 	result := Delivered
 	id := be16(b[f.L3+4:])
-	for off, n := 0, 0; head+off < f.End; n++ {
+	for off, n := 0, 0; n == 0 || head+off < f.End; n++ {
 		chunk := min(size, f.End-head-off)
 		seg := s.segBuf[:head+chunk]
 		copy(seg, b[:head])
@@ -64,6 +72,19 @@ func (s *Switch) segment(p *Port, b []byte, v Vnet) Reason {
 		off += chunk
 	}
 	return result
+}
+
+// gsoMatches says whether the frame is of the kind that its GSO type names.
+func (f *Frame) gsoMatches(gsoType uint8) bool {
+	switch gsoType {
+	case GSOTCPv4:
+		return f.Proto == ProtoTCP && !f.V6
+	case GSOTCPv6:
+		return f.Proto == ProtoTCP && f.V6
+	case GSOUDPL4:
+		return f.Proto == ProtoUDP
+	}
+	return false
 }
 
 // fixSegment sets the lengths, sequence numbers, flags and checksums of seg,

@@ -36,35 +36,34 @@ func NewTAP(fd int) (*TAP, error) {
 		unix.Close(fd)
 		return nil, fmt.Errorf("TAP descriptor %d: %w", fd, err)
 	}
-	var ifr [40]byte
-	if err := ioctl(fd, unix.TUNGETIFF, uintptr(unsafe.Pointer(&ifr[0]))); err != nil {
+	var ifr unix.Ifreq
+	if err := unix.IoctlIfreq(fd, unix.TUNGETIFF, &ifr); err != nil {
 		unix.Close(fd)
 		return nil, fmt.Errorf("descriptor %d is no TAP device: %w", fd, err)
 	}
-	flags := le16(ifr[16:])
+	flags := ifr.Uint16()
 	if flags&unix.IFF_TAP == 0 || flags&unix.IFF_NO_PI == 0 {
 		unix.Close(fd)
-		return nil, fmt.Errorf("device %s has flags %#x: it must be a TAP (not TUN) with IFF_NO_PI", ifName(ifr[:]), flags)
+		return nil, fmt.Errorf("device %s has flags %#x: it must be a TAP (not TUN) with IFF_NO_PI", ifr.Name(), flags)
 	}
 	t := &TAP{fd: fd}
 	if flags&unix.IFF_VNET_HDR == 0 {
 		return t, nil // asking for offload here would have super-frames cut
 	}
-	size := int32(VnetLen)
-	if err := ioctl(fd, unix.TUNSETVNETHDRSZ, uintptr(unsafe.Pointer(&size))); err != nil {
+	if err := unix.IoctlSetPointerInt(fd, unix.TUNSETVNETHDRSZ, VnetLen); err != nil {
 		unix.Close(fd)
-		return nil, fmt.Errorf("device %s: virtio header size: %w", ifName(ifr[:]), err)
+		return nil, fmt.Errorf("device %s: virtio header size: %w", ifr.Name(), err)
 	}
 	t.caps = CapCsum
 	for _, o := range []struct {
-		bits uintptr
+		bits int
 		caps Caps
 	}{
 		{tunCsum | tunTSO4 | tunTSO6 | tunTSOECN | tunUSO4 | tunUSO6, CapCsum | CapTSO | CapUSO},
 		{tunCsum | tunTSO4 | tunTSO6 | tunTSOECN, CapCsum | CapTSO},
 		{tunCsum, CapCsum},
 	} {
-		if ioctl(fd, unix.TUNSETOFFLOAD, o.bits) == nil {
+		if unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, o.bits) == nil {
 			t.caps = o.caps
 			break
 		}
@@ -75,15 +74,6 @@ func NewTAP(fd int) (*TAP, error) {
 
 // capVnet marks a TAP whose frames carry the virtio header in the kernel, too.
 const capVnet Caps = 1 << 7
-
-func ifName(ifr []byte) string { return unix.ByteSliceToString(ifr[:unix.IFNAMSIZ]) }
-
-func ioctl(fd int, req, arg uintptr) error {
-	if _, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), req, arg); e != 0 {
-		return e
-	}
-	return nil
-}
 
 // FD is the descriptor.
 func (t *TAP) FD() int { return t.fd }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 	"tapswitch/cmd/internal/api"
@@ -54,8 +55,8 @@ Without a switch running, a private one is made for as long as the command runs.
 	fl := cmd.Flags()
 	fl.SetInterspersed(false)
 	fl.StringVar(&f.name, "name", "", "name (default: one is made up)")
-	fl.StringArrayVar(&f.networks, "network", nil, "`NET[:ip=A,ip6=A,mac=M,alias=N,ifname=I]` to be on (repeat it for more; the first has the default route)")
-	fl.StringArrayVar(&f.networks, "net", nil, "the same as --network")
+	fl.StringArrayVar(&f.networks, "network", nil, "`NET[:ip=A,ip6=A,mac=M,alias=N,ifname=I]` to be on (repeat it for more; the first has the default route); --net is the same")
+	fl.SetNormalizeFunc(networkAlias)
 	fl.StringArrayVarP(&f.publish, "publish", "p", nil, "`[HOSTIP:][HOSTPORT]:PORT[/udp]` to publish, as docker's -p")
 	fl.StringArrayVarP(&f.env, "env", "e", nil, "`K=V`, or K for our own value")
 	fl.StringVarP(&f.workdir, "workdir", "w", "", "working `DIR` (default: ours)")
@@ -69,6 +70,15 @@ Without a switch running, a private one is made for as long as the command runs.
 	fl.BoolVar(&f.init, "init", true, "a process 1 of ours that forwards signals and collects orphans; =false: the command is process 1")
 	_ = cmd.RegisterFlagCompletionFunc("network", completeNetworks)
 	return cmd
+}
+
+// networkAlias makes --net another name of --network: two flags that fill one
+// list would each begin it anew.
+func networkAlias(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+	if name == "net" {
+		name = "network"
+	}
+	return pflag.NormalizedName(name)
 }
 
 func runContainer(f runFlags, args []string) error {

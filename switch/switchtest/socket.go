@@ -15,7 +15,9 @@ type Socket struct {
 }
 
 // SocketPair makes a device for the switch and its other end for the test.
-// Closing the test's end looks to the switch like a namespace that is gone.
+// Closing the test's end looks to the switch like a namespace that is gone; it
+// is closed when the test ends. The device is the caller's to close when the
+// switch has let it go.
 func SocketPair(t testing.TB, caps vswitch.Caps) (device, test *Socket) {
 	t.Helper()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
@@ -23,7 +25,7 @@ func SocketPair(t testing.TB, caps vswitch.Caps) (device, test *Socket) {
 		t.Fatal(err)
 	}
 	device, test = &Socket{fds[0], caps}, &Socket{fds[1], caps}
-	t.Cleanup(func() { device.Close(); test.Close() })
+	t.Cleanup(func() { test.Close() })
 	return device, test
 }
 

@@ -101,7 +101,7 @@ func Run() int {
 		runtime.GOMAXPROCS(3) // one is the loop's
 	}
 	raiseLimit()
-	holdLock(4)
+	unix.CloseOnExec(lockFD)
 	c := &client{conn: fdpass.New(os.NewFile(3, "porter")), wait: make(map[uint64]chan reply)}
 	var m porter.Message
 	if _, err := c.conn.Receive(&m); err != nil || m.Start == nil {
@@ -210,20 +210,12 @@ func raiseLimit() {
 	}
 }
 
-// holdLock moves the place's lock to the highest descriptor: at our death the
-// kernel closes descriptors in their order, so that whoever gets the lock next
-// finds our TAPs and listeners gone.
-func holdLock(fd int) {
-	var r unix.Rlimit
-	if unix.Getrlimit(unix.RLIMIT_NOFILE, &r) != nil {
-		return
-	}
-	if _, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, int(r.Cur)-1); err == nil {
-		unix.Close(fd)
-	} else {
-		unix.CloseOnExec(fd)
-	}
-}
+// The place's lock comes as descriptor 4 and stays there, below whatever is
+// opened later. At our death the kernel closes descriptors from the lowest up,
+// but puts the work of it on a stack (task_work_run in kernel/task_work.c): the
+// lowest one is let go last, so that whoever gets the lock next finds our TAPs
+// and listeners gone.
+const lockFD = 4
 
 // listen makes the control socket. A leftover of a switch that died is
 // replaced: the porter holds the lock that says that nobody else lives.

@@ -1,0 +1,158 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// asksFrom is bench.asks with a client that is no container.
+func asksFrom(t *testing.T, c *exec.Cmd, want string) {
+	t.Helper()
+	out, err := c.Output()
+	if code, nerr := strconv.Atoi(want); nerr == nil {
+		if c.ProcessState.ExitCode() != code {
+			t.Errorf("%v: exit code %d, want %d", c.Args[1:], c.ProcessState.ExitCode(), code)
+		}
+		return
+	}
+	if err != nil || !strings.HasPrefix(string(out), want) || !strings.Contains(string(out), "hello") {
+		t.Errorf("%v: %q (%v), want %q first", c.Args[1:], out, err, want)
+	}
+}
+
+// A published port is reached from everywhere, and its server sees who asks;
+// where that address means something else in the container, it sees the gateway.
+func TestPublished(t *testing.T) {
+	l := newLab(t)
+	if l == nil {
+		return
+	}
+	l.up("-c", l.write("c.yaml", twoBridges+`
+  - {name: web, networks: [bridge], ip: 172.17.0.80, publish: ["8080:80", "8080:80/udp", "127.0.0.1:8081:80"]}
+  - {name: also, networks: [bridge], ip: 172.17.0.81, publish: ["9000-9001:80", "80"]}
+  - {name: v4, networks: [{name: only4, ip: 172.19.0.2}], publish: ["8082:80"]}
+`), "--ephemeral")
+	for _, c := range []string{"web", "also", "v4"} {
+		l.start("exec", c, "--", prog, "serve", "80").expect("listening")
+	}
+	here := func(network, addr string) *exec.Cmd { return exec.Command(prog, "ask", network, addr, "hello") }
+	there := func(network, addr string) *exec.Cmd { return l.far("ask", network, addr, "hello") }
+	const refused = "10"
+	for _, c := range []struct {
+		from          func(network, addr string) *exec.Cmd
+		network, addr string
+		want          string
+	}{
+		{there, "tcp", "192.0.2.1:8080", "from 192.0.2.2:"},
+		{there, "udp", "192.0.2.1:8080", "from 192.0.2.2:"},
+		{there, "tcp", "[2001:db8::1]:8080", "from [2001:db8::2]:"},
+		{there, "udp", "[2001:db8::1]:8080", "from [2001:db8::2]:"},
+		{there, "tcp", "192.0.2.1:9000", "from 192.0.2.2:"},
+		{there, "tcp", "192.0.2.1:8082", "from 192.0.2.2:"},
+		{there, "tcp", "[2001:db8::1]:8082", "from 172.19.0.1:"}, // of a family that the container lacks
+		{there, "tcp", "192.0.2.1:8081", refused},
+		{there, "tcp", "192.0.2.1:9002", refused},
+		{here, "tcp", "192.0.2.1:8080", "from 192.0.2.1:"},
+		{here, "udp", "192.0.2.1:8080", "from 192.0.2.1:"},
+		{here, "tcp", "127.0.0.1:8080", "from 172.17.0.1:"},
+		{here, "udp", "127.0.0.1:8080", "from 172.17.0.1:"},
+		{here, "tcp", "127.0.0.1:8081", "from 172.17.0.1:"},
+		{here, "tcp", "localhost:8080", "from "},
+		{here, "tcp", "[::1]:8080", "from [fd00:17::1]:"},
+		{here, "udp", "[::1]:8080", "from [fd00:17::1]:"},
+	} {
+		asksFrom(t, c.from(c.network, c.addr), c.want)
+	}
+	silent := strconv.Itoa(askSilence)
+	for _, c := range []struct{ from, network, addr, want string }{
+		{"c1", "tcp", "192.0.2.1:8080", "from "},
+		{"c1", "udp", "192.0.2.1:8080", "from "},
+		{"c3", "tcp", "192.0.2.1:8080", "from "},
+		{"c3", "udp", "192.0.2.1:8080", "from "},
+		{"c3", "tcp", "[2001:db8::1]:8080", "from "},
+		{"c3", "tcp", "172.18.0.1:8080", "from "},
+		{"c3", "tcp", "172.17.0.1:8080", "from "},
+		{"c3", "tcp", "172.17.0.1:80", silent},
+		{"web", "tcp", "192.0.2.1:8080", "from 172.17.0.1:"}, // itself, by way of the gateway
+		{"c1", "tcp", "192.0.2.1:8085", refused},
+	} {
+		l.asks(c.from, c.network, c.addr, c.want)
+	}
+	if a, b := l.port("also", "tcp", 80), l.port("web", "tcp", 80); a == b {
+		t.Errorf("two containers have host port %d", a)
+	}
+}
+
+// Containers reach the outside as the host, and errors come back as they are.
+func TestOutside(t *testing.T) {
+	l := newLab(t)
+	if l == nil {
+		return
+	}
+	l.up("-c", l.write("c.yaml", twoBridges), "--ephemeral")
+	startProc(t, l.far("serve", "80")).expect("listening")
+	for _, c := range []struct{ from, network, addr, want string }{
+		{"c1", "tcp", "198.51.100.1:80", "from 192.0.2.1:"},
+		{"c1", "udp", "192.0.2.2:80", "from 192.0.2.1:"},
+		{"c3", "tcp", "192.0.2.2:80", "from 192.0.2.1:"},
+		{"c1", "tcp", "[2001:db8::2]:80", "from [2001:db8::1]:"},
+		{"c1", "udp", "[2001:db8::2]:80", "from [2001:db8::1]:"},
+		{"plain", "tcp", "198.51.100.1:80", "from 192.0.2.1:"},
+		{"plain", "udp", "192.0.2.2:80", "from 192.0.2.1:"},
+		{"c1", "tcp", "198.51.100.1:81", strconv.Itoa(askRefused)},
+		{"c1", "udp", "198.51.100.1:81", strconv.Itoa(askRefused)},
+		{"c1", "tcp", "[2001:db8::2]:81", strconv.Itoa(askRefused)},
+		{"c1", "tcp", "203.0.113.1:80", strconv.Itoa(askUnreachable)},
+		{"c1", "udp", "203.0.113.1:80", strconv.Itoa(askUnreachable)},
+	} {
+		l.asks(c.from, c.network, c.addr, c.want)
+	}
+	for _, to := range []string{"198.51.100.1", "2001:db8::2", "192.0.2.1"} {
+		l.ok("exec", "c1", prog, "ping", to)
+	}
+	l.fails(askUnreachable, nil, "exec", "c1", prog, "ping", "203.0.113.1", "1s")
+	l.write("c.yaml", twoBridges+"host: {address: deny}\n")
+	asksFrom(t, exec.Command(prog, "ask", "tcp", "192.0.2.2:80", "hello"), "from 192.0.2.1:")
+	host := startProc(t, exec.Command(prog, "serve", "8000"))
+	host.expect("listening")
+	l.asks("c1", "tcp", "192.0.2.1:8000", "from 192.0.2.1:")
+	l.ok("reload")
+	if r := l.try("exec", "c1", "--", prog, "ask", "tcp", "192.0.2.1:8000", "hello", "1s"); r.code == 0 {
+		t.Error("host.address: deny lets a container through")
+	}
+	l.asks("c1", "tcp", "198.51.100.1:80", "from 192.0.2.1:")
+}
+
+// A host port that somebody has is an error that names it, and leaves nothing.
+func TestOccupiedPort(t *testing.T) {
+	b := newBench(t)
+	l, err := net.Listen("tcp", "0.0.0.0:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	port := strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
+	file := b.write("c.yaml", fmt.Sprintf("containers: [{name: a, publish: [\"%s:80\"]}, {name: b}]\n", port))
+	b.fails(1, []string{"container a", port, "in use"}, "up", "-c", file)
+	b.fails(1, []string{"container a", port, "in use"}, "up", "-d", "-c", file)
+	b.fails(4, nil, "status")
+
+	b.up("--ephemeral")
+	b.fails(125, []string{port, "in use"}, "run", "-p", "0:81", "-p", port+":80", "--", prog, "exit", "0")
+	if got := b.ok("ps", "-a", "--json"); got != "[]" {
+		t.Errorf("left behind: %s", got)
+	}
+	if s := b.show("run", "--rm", "--", prog, "show"); s.Ifaces["eth0"][0] != "172.17.0.2/16" {
+		t.Errorf("the failure kept an address: %v", s.Ifaces)
+	}
+	b.ok("run", "-d", "--name", "first", "-p", "80", "--", prog, "hold")
+	taken := strconv.Itoa(b.port("first", "tcp", 80))
+	b.fails(125, []string{"already allocated", "first"}, "run", "-p", taken+":80", "--", prog, "exit", "0")
+	// With its container the port goes, and is free for the next.
+	b.ok("rm", "-f", "first")
+	b.ok("run", "--rm", "-p", taken+":80", "--", prog, "exit", "0")
+}
