@@ -339,11 +339,12 @@ func (n *NAT) tcpRun(i uint32) bool {
 	}
 	if fl.has(fError) {
 		fl.unset(fError)
-		if e, _ := getInt(int(fl.fd), unix.SOL_SOCKET, unix.SO_ERROR); e != 0 {
+		if fl.state == established && !fl.has(fEOF) {
+			fl.set(fReady) // what came before a reset is delivered before it; the peek behind it tells
+		} else if e, _ := getInt(int(fl.fd), unix.SOL_SOCKET, unix.SO_ERROR); e != 0 {
 			n.tcpAbort(i, true)
 			return false
 		}
-		n.drainErrors(i)
 	}
 	if fl.has(fWritable) {
 		fl.unset(fWritable)

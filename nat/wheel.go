@@ -14,6 +14,8 @@ type wheel struct {
 	busy  [wheelSlots / 64]uint64
 	at    int64 // tick that was handled last
 	count int
+
+	turning bool // Expire is at work, and at is its own
 }
 
 func (n *NAT) arm(i uint32, due int64) {
@@ -39,7 +41,7 @@ func (n *NAT) disarm(i uint32) { n.flows[i].due = 0 }
 
 func (n *NAT) linkTimer(i uint32) {
 	f, w := &n.flows[i], &n.wheel
-	if w.count == 0 {
+	if w.count == 0 && !w.turning {
 		w.at = max(w.at, n.sw.Now()/wheelTick-1) // nobody turned it while it was empty
 	}
 	tick := (f.due + wheelTick - 1) / wheelTick
@@ -86,6 +88,7 @@ func (n *NAT) Expire(now int64) int64 {
 	if to-w.at > wheelSlots {
 		w.at = to - wheelSlots
 	}
+	w.turning = true
 	for w.at < to {
 		w.at++
 		s := w.at & (wheelSlots - 1)
@@ -103,6 +106,7 @@ func (n *NAT) Expire(now int64) int64 {
 			}
 		}
 	}
+	w.turning = false
 	n.expireFragments(now)
 	return sooner(sooner(n.nextSlot(), n.nextFragment()), n.resume(now))
 }

@@ -128,6 +128,7 @@ func TestCachedOutputAfterReuse(t *testing.T) {
 func TestGatewayOutputAfterReuse(t *testing.T) {
 	n := switchtest.NewNet(t)
 	br, other := n.Bridge("bridge", "172.17.0.0/16"), n.Bridge("other", "172.18.0.0/16")
+	another := n.Bridge("another", "172.19.0.0/16")
 	a, far := n.Host(br, "a", "172.17.0.2"), n.Host(other, "far", "172.18.0.2")
 	n.Gateway.Decide = func(f *vswitch.Frame) vswitch.Action {
 		for _, b := range n.Bridges() {
@@ -143,7 +144,7 @@ func TestGatewayOutputAfterReuse(t *testing.T) {
 	}
 	n.RemovePort(far.Port)
 	a.Send(frame)
-	third := n.Host(n.Bridge("third", "172.19.0.0/16"), "third", "172.19.0.2")
+	third := n.Host(another, "third", "172.19.0.2")
 	if third.ID != far.ID {
 		t.Fatalf("the number %d was not reused but %d", far.ID, third.ID)
 	}
@@ -194,6 +195,29 @@ func TestClassesAreNeverCached(t *testing.T) {
 	}
 	if got := counted(a, func() { a.Send(v4.TCP(ack, data), v4.UDP(1, 2, data)) }); got != (count{0, 2}) {
 		t.Errorf("the flows themselves: %+v", got)
+	}
+}
+
+// TestClassesLeaveNothing: the first plain frame of a flow is decided for itself.
+func TestClassesLeaveNothing(t *testing.T) {
+	n := switchtest.NewNet(t)
+	br := n.Bridge("bridge", "172.17.0.0/16")
+	a, b := n.Host(br, "a", "172.17.0.2"), n.Host(br, "b", "172.17.0.3")
+	a.Send(v4.UDP(9, 9, nil)) // the cache is there
+	a.Send(v4.TCP(layers.TCP{SrcPort: 1, DstPort: 2, SYN: true}, nil))
+	if got := counted(a, func() { a.Send(v4.TCP(layers.TCP{SrcPort: 1, DstPort: 2, ACK: true}, nil)) }); got != (count{1, 0}) || b.Stats.RxFrames != 3 {
+		t.Errorf("after a SYN: %+v", got)
+	}
+}
+
+// TestConsumedIsNeverCached: the gateway sees each frame that it took.
+func TestConsumedIsNeverCached(t *testing.T) {
+	n := switchtest.NewNet(t)
+	a := n.Host(n.Bridge("bridge", "172.17.0.0/16"), "a", "172.17.0.2")
+	n.Gateway.Decide = func(*vswitch.Frame) vswitch.Action { return vswitch.Action{Kind: vswitch.ActConsumed} }
+	frame := a.Out("10.0.0.1").UDP(1, 2, data)
+	if a.Send(frame, frame, frame); n.Gateway.Resolved != 3 || len(a.Dropped()) != 0 {
+		t.Errorf("%d of 3 frames went up; dropped %v", n.Gateway.Resolved, a.Dropped())
 	}
 }
 

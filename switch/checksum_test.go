@@ -1,6 +1,7 @@
 package vswitch_test
 
 import (
+	"bytes"
 	"encoding/binary"
 	"testing"
 
@@ -112,7 +113,8 @@ func FuzzAdjustSum(f *testing.F) {
 		if off+len(change) > len(b) {
 			return
 		}
-		old := append([]byte(nil), b[off:off+len(change)]...)
+		b = bytes.Clone(b) // the fuzzer's own bytes may be shared between arguments
+		old := bytes.Clone(b[off : off+len(change)])
 		finished, partial := binary.BigEndian.AppendUint16(nil, vswitch.Checksum(b, 0)), binary.BigEndian.AppendUint16(nil, vswitch.Fold(vswitch.Sum(b, 0)))
 		copy(b[off:], change)
 		vswitch.AdjustSum(finished, old, change, false)

@@ -102,6 +102,9 @@ func (s *Switch) upcall(f *Frame) {
 	p := f.In
 	p.Stats.Upcalls++
 	act, src := s.decide(f)
+	if act.Kind == ActFlood && s.goesAround(p, src) {
+		act = Drop(Loop)
+	}
 	if s.cacheable(f, act) {
 		if p.cache == nil {
 			p.cache = new(flowCache) // first traffic: idle ports cost nothing
@@ -199,11 +202,31 @@ func (s *Switch) learn(p *Port, src MAC) uint32 {
 		p.bridge.gen++
 	}
 	if loop {
-		p.blockedUntil = s.now32 + fdbLoopBlock
-		p.gen++
-		s.logf("port %s: %s jumps between ports: blocked for %d s, a loop outside of the switch", p.Name, src, fdbLoopBlock)
+		s.block(p, src)
 	}
 	return i
+}
+
+// goesAround says whether a frame from p that is to be flooded has been flooded
+// before: its source, entry src, is programmed on another port, and that is not
+// the first time. The port is then blocked.
+func (s *Switch) goesAround(p *Port, src uint32) bool {
+	if src == fdbNone {
+		return false
+	}
+	e := &p.bridge.fdb.entries[src]
+	if e.port == p.ID || !e.jump(s.now32) {
+		return false
+	}
+	s.block(p, e.mac)
+	return true
+}
+
+// block closes p for a while because src came from it that belongs elsewhere.
+func (s *Switch) block(p *Port, src MAC) {
+	p.blockedUntil = s.now32 + fdbLoopBlock
+	p.gen++
+	s.logf("port %s: %s jumps between ports: blocked for %d s, a loop outside of the switch", p.Name, src, fdbLoopBlock)
 }
 
 // group decides about multicast and broadcast: what asks for the gateway is

@@ -10,10 +10,10 @@ package vswitch
 // evicts the longest unseen address of the port that holds most of them, so a
 // port that floods addresses only hurts itself.
 //
-// An address that jumps between ports many times a second, or shows up as often
-// where it does not belong, means that two ports are joined outside of the
-// switch. The port it was seen on last is then blocked for a while, which ends
-// the storm.
+// An address that jumps between ports many times a second means that two ports
+// are joined outside of the switch, and so do as many frames to be flooded from a
+// container's address that come from elsewhere. The port that they came from last
+// is then blocked for a while, which ends the storm.
 //
 // The loop's thread owns it all. Entries have indices instead of pointers: a
 // cached flow keeps the index to refresh the source's age.
@@ -112,15 +112,11 @@ func (f *fdb) learn(m MAC, p *Port, now uint32) (i uint32, changed, blocked bool
 		f.touch(i, p, now)
 		return i, false, false
 	}
-	if e.movedAt != now {
-		e.movedAt, e.moves = now, 0
-	}
-	if e.moves++; e.moves > fdbLoopMoves {
-		e.moves = 0 // the next jump is the owner's, who goes on
-		return i, false, true
-	}
 	if e.static {
 		return i, false, false // only trusted ports get this far; the owner stays
+	}
+	if e.jump(now) {
+		return i, false, true
 	}
 	f.moved++
 	e.seen = now
@@ -128,6 +124,19 @@ func (f *fdb) learn(m MAC, p *Port, now uint32) (i uint32, changed, blocked bool
 	e.port = p.ID
 	f.list(i, p)
 	return i, true, false
+}
+
+// jump counts that the address was seen where it was not known, and says
+// whether that happened too often within a second.
+func (e *fdbEntry) jump(now uint32) bool {
+	if e.movedAt != now {
+		e.movedAt, e.moves = now, 0
+	}
+	if e.moves++; e.moves <= fdbLoopMoves {
+		return false
+	}
+	e.moves = 0 // the next jump is the owner's, who goes on
+	return true
 }
 
 // touch notes that the address of entry i was seen on p, its port.

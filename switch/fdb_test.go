@@ -68,16 +68,19 @@ func TestStaticEntriesStay(t *testing.T) {
 	n := switchtest.NewNet(t)
 	br := n.Bridge("bridge", "172.17.0.0/16")
 	a, b, vm := n.Host(br, "a", "172.17.0.2"), n.Host(br, "b", "172.17.0.3"), n.Trusted(br, "vm", "172.17.0.9")
-	// The trusted port uses b's address: it may send so, but draws nothing to it.
-	vm.Send(with(vm.To(a), func(p *switchtest.Packet) { p.SrcMAC = b.MAC }).UDP(1, 2, data))
+	// The trusted port uses b's address: it may send so, but draws nothing to it,
+	// and does not make b look alive.
+	asB := with(vm.To(a), func(p *switchtest.Packet) { p.SrcMAC = b.MAC }).UDP(1, 2, data)
+	vm.Send(asB)
 	n.Clock.Advance(time.Hour)
+	vm.Send(asB)
 	a.Send(a.To(b).UDP(1, 2, data))
-	if b.Stats.RxFrames != 1 || vm.Stats.RxFrames != 0 || a.Stats.RxFrames != 1 {
-		t.Errorf("a %d, b %d, vm %d frames", a.Stats.RxFrames, b.Stats.RxFrames, vm.Stats.RxFrames)
+	if b.Stats.RxFrames != 1 || vm.Stats.RxFrames != 0 || a.Stats.RxFrames != 2 || vm.Stats.Hits != 1 {
+		t.Errorf("a %d, b %d, vm %d frames, %d hits", a.Stats.RxFrames, b.Stats.RxFrames, vm.Stats.RxFrames, vm.Stats.Hits)
 	}
 	for _, e := range br.FDB() {
-		if !e.Static {
-			t.Errorf("%s is not static", e.MAC)
+		if !e.Static || e.MAC == b.MAC && e.Age != 3600 || e.MAC == a.MAC && e.Age != 0 {
+			t.Errorf("%+v", e)
 		}
 	}
 }
@@ -113,6 +116,26 @@ func TestAge(t *testing.T) {
 	a.Send(toVM)
 	if vm2.Stats.RxFrames != 3 || vm.Stats.RxFrames != 4 || vm.Learned() != 0 || vm2.Learned() != 1 {
 		t.Errorf("learned anew: vm %d, vm2 %d frames, %d and %d learned", vm.Stats.RxFrames, vm2.Stats.RxFrames, vm.Learned(), vm2.Learned())
+	}
+}
+
+// TestReflectedAges: a drop that was cached because both machines stood on one
+// port ends with what the FDB knew of them.
+func TestReflectedAges(t *testing.T) {
+	n := switchtest.NewNet(t)
+	br := n.Bridge("bridge", "172.17.0.0/16")
+	a, vm, vm2 := n.Host(br, "a", "172.17.0.2"), n.Trusted(br, "vm", "172.17.0.8"), n.Trusted(br, "vm2", "172.17.0.9")
+	speak(vm, 1, a.MAC)
+	n.Clock.Advance(200 * time.Second)
+	speak(vm, 2, vmMAC(1))
+	speak(vm, 2, vmMAC(1))
+	if got := vm.Dropped(); got[vswitch.Reflected] != 2 || vm.Stats.Hits != 1 {
+		t.Fatalf("dropped %v, %d hits", got, vm.Stats.Hits)
+	}
+	n.Clock.Advance(101 * time.Second)
+	speak(vm, 2, vmMAC(1))
+	if got := vm.Dropped(); got[vswitch.Reflected] != 2 || vm2.Stats.RxFrames != 1 {
+		t.Errorf("an aged address is not looked for: dropped %v, vm2 heard %d frames", got, vm2.Stats.RxFrames)
 	}
 }
 
@@ -238,6 +261,12 @@ func TestRemovedPortTakesItsAddresses(t *testing.T) {
 	}
 	if len(br.FDB()) != 103 || again.Learned() != 50 || again.ID != vm.ID {
 		t.Errorf("%d entries after another port took the number", len(br.FDB()))
+	}
+	n.RemovePort(vm2.Port)
+	n.RemovePort(again.Port)
+	// No trusted port is left to look for an address on: a drop, and cached.
+	if got := counted(a, func() { a.Send(v4.UDP(1, 2, data), v4.UDP(1, 2, data)) }); got != (count{1, 1}) || a.Dropped()[vswitch.UnknownMAC] != 2 {
+		t.Errorf("without trusted ports: %+v, dropped %v", got, a.Dropped())
 	}
 }
 
@@ -409,6 +438,7 @@ func TestLoopOpensAgain(t *testing.T) {
 		if i%2 == 1 {
 			h = vm2
 		}
+		h.Send(h.To(a).UDP(1, 2, data)) // a flow of its own, cached
 		speak(h, 1, a.MAC)
 		if vm.Blocked() || vm2.Blocked() {
 			if i < 16 {
@@ -437,6 +467,26 @@ func TestLoopOpensAgain(t *testing.T) {
 	port.Send(frame, frame, frame)
 	if got := a.Stats.RxFrames; got != heard+3 {
 		t.Errorf("after 10 s %d of 3 frames were delivered; dropped %v", got-heard, port.Dropped())
+	}
+}
+
+// TestFloodToBlockedPortsOnly is counted: the frame reached nobody, for a reason.
+func TestFloodToBlockedPortsOnly(t *testing.T) {
+	n := switchtest.NewNet(t)
+	br := n.Bridge("bridge", "172.17.0.0/16")
+	vm, vm2 := n.Trusted(br, "vm", "172.17.0.8"), n.Trusted(br, "vm2", "172.17.0.9")
+	speak(vm, 1, vm2.MAC)
+	for !vm.Blocked() {
+		speak(vm2, 1, vm.MAC)
+		if vm2.Blocked() {
+			vm, vm2 = vm2, vm
+			break
+		}
+		speak(vm, 1, vm2.MAC)
+	}
+	vm2.Send(switchtest.Packet{SrcMAC: vm2.MAC, DstMAC: vswitch.Broadcast, Src: v4.Src, Dst: v4.Dst}.UDP(1, 2, data))
+	if got := vm2.Dropped(); got[vswitch.Loop] != 1 || len(got) != 1 {
+		t.Errorf("dropped %v", got)
 	}
 }
 

@@ -211,4 +211,11 @@ func TestSignalsReachTheCommand(t *testing.T) {
 	if code := p.wait(); code != 137 {
 		t.Errorf("exec in a container that was removed ends with %d", code)
 	}
+	// So is the end of the switch.
+	p = b.start("run", "--", prog, "hold")
+	p.expect("holding")
+	b.ok("down")
+	if code := p.wait(); code != 137 {
+		t.Errorf("run on a switch that was taken down ends with %d\n%s", code, p.errs)
+	}
 }

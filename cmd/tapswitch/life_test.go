@@ -217,6 +217,19 @@ func TestStateIsNotKept(t *testing.T) {
 	b.fails(3, nil, "inspect", "one")
 }
 
+// A start that fails, and what the file makes, leave the state as it is.
+func TestStateSurvivesTheFile(t *testing.T) {
+	b := newBench(t)
+	b.up()
+	b.ok("run", "-d", "--name", "one", "--net", "bridge:ip=172.17.0.99", "--", prog, "hold")
+	b.ok("down")
+	b.fails(1, []string{"/no/such"}, "up", "-c", b.write("bad.yaml", "containers: [{name: a, command: [/no/such]}]\n"))
+	b.up("-c", b.write("c.yaml", "containers: [{name: short, command: [\""+prog+"\", exit, \"0\"]}]\n"))
+	if c := b.inspect("one"); c.State != "running" {
+		t.Errorf("one is %s", c.State)
+	}
+}
+
 // A state file that is of no use is put aside, and said so.
 func TestStateUnreadable(t *testing.T) {
 	b := newBench(t)

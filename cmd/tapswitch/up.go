@@ -87,7 +87,7 @@ func up(cmd *cobra.Command, f upFlags) error {
 	if err != nil {
 		return err
 	}
-	lock, err := pl.Lock(runtimeTimeout * time.Second)
+	lock, workerLock, err := pl.Lock(runtimeTimeout * time.Second)
 	if err != nil {
 		return err
 	}
@@ -132,7 +132,7 @@ func up(cmd *cobra.Command, f upFlags) error {
 		HUP:   hup,
 		Watch: watchFile(f, cfg.Config.Path),
 		Ended: lifetime(f.lifeFD),
-		Lock:  lock,
+		Lock:  workerLock,
 	})
 }
 

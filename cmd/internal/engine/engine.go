@@ -65,6 +65,7 @@ type Engine struct {
 	order      uint64
 	started    time.Time
 	closing    bool
+	restored   bool      // the state file has been read, and may be written
 	lastTotals api.Stats // of containers that are gone
 
 	upstreams atomic.Pointer[upstreamSet]

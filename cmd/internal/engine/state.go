@@ -36,8 +36,8 @@ func (e *Engine) save() {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.closing {
-		return // ending takes all away, which is no change
+	if e.closing || !e.restored {
+		return // ending takes all away, which is no change; nor is what was before
 	}
 	s := savedState{Version: stateVersion, Containers: []savedContainer{}}
 	for _, c := range e.sortedContainers() {
@@ -88,6 +88,17 @@ func (c *container) saved() savedContainer {
 // Restore makes again what the state file holds. What cannot be made is
 // reported and left out: a process that is gone, an address that is taken.
 func (e *Engine) Restore() (restored int, problems []error) {
+	restored, problems = e.restore()
+	e.mu.Lock()
+	e.restored = true
+	e.mu.Unlock()
+	if restored > 0 || len(problems) > 0 {
+		e.save()
+	}
+	return restored, problems
+}
+
+func (e *Engine) restore() (restored int, problems []error) {
 	if e.start.State == "" {
 		return 0, nil
 	}
@@ -121,7 +132,6 @@ func (e *Engine) Restore() (restored int, problems []error) {
 		}
 		restored++
 	}
-	e.save()
 	return restored, problems
 }
 

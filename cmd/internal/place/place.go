@@ -153,14 +153,29 @@ func (r *Running) Error() string {
 
 // Lock takes the place. A predecessor that is dying is waited for, since the
 // kernel needs seconds to take hundreds of TAPs away, and its listeners live as
-// long; one that is alive is an error. The file is to be held, and handed to
-// all processes of the switch, as long as the place is used.
-func (p *Place) Lock(patience time.Duration) (*os.File, error) {
+// long; one that is alive is an error.
+//
+// There are two locks: the porter holds own as long as it lives, the worker
+// alone holds worker, to be handed to it. With one lock for both, the last of
+// them to let go would be whoever dies last, and not the one whose listeners
+// are in the way.
+func (p *Place) Lock(patience time.Duration) (own, worker *os.File, err error) {
+	limit := time.Now().Add(patience)
+	if own, err = p.lockOwn(limit); err != nil {
+		return nil, nil, err
+	}
+	if worker, err = p.lockWorker(limit); err != nil {
+		own.Close()
+		return nil, nil, err
+	}
+	return own, worker, nil
+}
+
+func (p *Place) lockOwn(limit time.Time) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(p.Runtime, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock: %w", err)
 	}
-	limit := time.Now().Add(patience)
 	for {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {
@@ -193,6 +208,35 @@ func (p *Place) Lock(patience time.Duration) (*os.File, error) {
 	return f, nil
 }
 
+// lockWorker waits for the end of a predecessor's worker, whose porter is dead.
+func (p *Place) lockWorker(limit time.Time) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(p.Runtime, "worker.lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock: %w", err)
+	}
+	locked := make(chan error, 1)
+	fd := int(f.Fd())
+	go func() {
+		err := unix.EINTR
+		for err == unix.EINTR {
+			err, _ = unix.Flock(fd, unix.LOCK_EX).(unix.Errno)
+		}
+		if err != 0 {
+			locked <- err
+		}
+		close(locked)
+	}()
+	select {
+	case err = <-locked:
+	case <-time.After(time.Until(limit)):
+		err = errors.New("a worker that has lost its porter does not end")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
+	}
+	return f, nil
+}
+
 func writeAt(f *os.File, b []byte) error {
 	_, err := f.WriteAt(b, 0)
 	return err
@@ -217,20 +261,44 @@ func alive(o owner) bool {
 	return n == 0 && !dying(o.Pid)
 }
 
-// dying says whether a fatal signal is already at work: the process is a
-// zombie, or is being taken apart.
+// dying says whether a fatal signal waits for the process, or is at work: a
+// process with many TAPs takes seconds to be taken apart.
 func dying(pid int) bool {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return true
 	}
-	for _, line := range strings.Split(string(b), "\n") {
-		if s, ok := strings.CutPrefix(line, "State:"); ok {
-			s = strings.TrimSpace(s)
-			return s != "" && (s[0] == 'Z' || s[0] == 'X')
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return true
+	}
+	return doomed(string(status), string(stat))
+}
+
+// doomed reads proc_pid_status(5) and proc_pid_stat(5): the state is zombie or
+// dead, SIGKILL is pending, or the flags hold PF_EXITING.
+func doomed(status, stat string) bool {
+	const sigkill, exiting = 1 << (unix.SIGKILL - 1), 0x4
+	for _, line := range strings.Split(status, "\n") {
+		key, v, _ := strings.Cut(line, ":")
+		v = strings.TrimSpace(v)
+		switch key {
+		case "State":
+			if strings.HasPrefix(v, "Z") || strings.HasPrefix(v, "X") {
+				return true
+			}
+		case "SigPnd", "ShdPnd":
+			if set, err := strconv.ParseUint(v, 16, 64); err == nil && set&sigkill != 0 {
+				return true
+			}
 		}
 	}
-	return false
+	f := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
+	if len(f) < 7 {
+		return false
+	}
+	flags, err := strconv.ParseUint(f[6], 10, 64)
+	return err == nil && flags&exiting != 0
 }
 
 // awaitExit waits for the end of a process, or for at most d.

@@ -31,7 +31,7 @@ type Options struct {
 	HUP   <-chan os.Signal // SIGHUP: read the configuration anew
 	Watch <-chan struct{}  // the file has changed
 	Ended <-chan struct{}  // whoever we serve is gone
-	Lock  *os.File         // passed on, so that it is held as long as anybody lives
+	Lock  *os.File         // for the worker alone to hold, so that its end is the lock's
 }
 
 type porter struct {
@@ -64,6 +64,7 @@ func Run(opt Options) error {
 	}
 	p.spawn.do(func() { err = cmd.Start() })
 	child.Close()
+	opt.Lock.Close()
 	if err != nil {
 		return fmt.Errorf("start the worker: %w", err)
 	}

@@ -5,6 +5,7 @@
 package worker
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -144,6 +145,9 @@ func Run() int {
 	_ = l.Close()
 	os.Remove(m.Start.Socket)
 	e.Close()
+	last, done := context.WithTimeout(context.Background(), 2*time.Second)
+	defer done()
+	_ = srv.Shutdown(last) // those who asked for the end, or wait for one, get their answer
 	return 0
 }
 
@@ -210,7 +214,7 @@ func raiseLimit() {
 	}
 }
 
-// The place's lock comes as descriptor 4 and stays there, below whatever is
+// Our lock of the place comes as descriptor 4 and stays there, below whatever is
 // opened later. At our death the kernel closes descriptors from the lowest up,
 // but puts the work of it on a stack (task_work_run in kernel/task_work.c): the
 // lowest one is let go last, so that whoever gets the lock next finds our TAPs
