@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 const twoBridges = `
@@ -153,6 +154,9 @@ func TestHostLoopbackIsClosed(t *testing.T) {
 				return
 			}
 			reached <- plain(c.RemoteAddr()).Addr().String()
+			// Closing with a question unread would be a reset.
+			_ = c.SetReadDeadline(time.Now().Add(5 * time.Second))
+			_, _ = c.Read(make([]byte, 256))
 			_, _ = c.Write([]byte("from host, hello\n"))
 			c.Close()
 		}
