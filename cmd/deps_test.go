@@ -23,7 +23,8 @@ var mayImport = []struct {
 	{"nat", []string{"switch"}, "the gateway is a port of the switch and knows no policy of publishing or naming"},
 	{"forward", []string{"nat", "switch"}, "publishing and names stand on the gateway, not beside it"},
 	{"cmd", []string{"configs", "forward", "nat", "switch"}, "everything meets in the command"},
-	{"perf", nil, "the benchmark drives the program as its users do, or it would measure something else"},
+	// A caller of the API brings its own TAP, which takes raw forks: perf borrows ours.
+	{"perf", []string{"switch/ns"}, "the benchmark drives the program as its users do, or it would measure something else"},
 }
 
 // viper is the business of one package: its names are lower-cased and split at
@@ -55,7 +56,7 @@ func TestImportsRunOneWay(t *testing.T) {
 				}
 				seen++
 				top, _, _ := strings.Cut(ours, "/")
-				if top != rule.folder && !slices.Contains(rule.list, top) {
+				if top != rule.folder && !slices.Contains(rule.list, top) && !slices.Contains(rule.list, ours) {
 					t.Errorf("%s imports %s: %s", path, name, rule.reason)
 				}
 			}

@@ -26,6 +26,7 @@ type Config struct {
 	Host       Host
 	DNS        DNS
 	Limits     Limits
+	Threads    int    // that switch; takes effect at the next start
 	LogLevel   string // debug, info, warn, error
 	LogFormat  string // text, json
 	StateFile  string // "": the default place; a relative path is the switch's working directory's
@@ -42,6 +43,8 @@ type Network struct {
 	Subnet6  netip.Prefix // zero: no IPv6 on this bridge
 	Gateway6 netip.Addr   // zero exactly if Subnet6 is
 	MTU      int          // bytes, 1280 to 65520
+	Internal bool         // nothing is routed off it
+	NoICC    bool         // its containers do not reach each other
 	Line     int          // in Config.Path; 0: not from a file
 }
 

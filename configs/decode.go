@@ -96,6 +96,8 @@ var networkFields = []field[Network]{
 	{"subnet6", func(d *decoder, at value, n *Network) { n.Subnet6, _ = d.prefix(at, "fd00:17::/64") }},
 	{"gateway6", func(d *decoder, at value, n *Network) { n.Gateway6, _ = d.addr(at, true) }},
 	{"mtu", func(d *decoder, at value, n *Network) { n.MTU, _ = d.integer(at, minMTU, maxMTU) }},
+	{"internal", func(d *decoder, at value, n *Network) { n.Internal = d.yes(at) }},
+	{"icc", func(d *decoder, at value, n *Network) { n.NoICC = !d.yes(at) }},
 }
 
 // networks reads the list; a network's open values get their defaults.

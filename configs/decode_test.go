@@ -13,7 +13,7 @@ func TestFormats(t *testing.T) {
 networks:
   - name: Net.One
     subnet: 172.20.0.0/16
-  - {name: two, subnet: 10.1.0.0/24, gateway: 10.1.0.254, subnet6: "fd00:1::/64", mtu: 9000}
+  - {name: two, subnet: 10.1.0.0/24, gateway: 10.1.0.254, subnet6: "fd00:1::/64", mtu: 9000, internal: true, icc: false}
 containers:
   - name: MyApp
     networks:
@@ -31,7 +31,7 @@ limits:
 "networks": [
   {"name": "Net.One",
    "subnet": "172.20.0.0/16"},
-  {"name": "two", "subnet": "10.1.0.0/24", "gateway": "10.1.0.254", "subnet6": "fd00:1::/64", "mtu": 9000}
+  {"name": "two", "subnet": "10.1.0.0/24", "gateway": "10.1.0.254", "subnet6": "fd00:1::/64", "mtu": 9000, "internal": true, "icc": false}
 ],
 "containers": [
   {"name": "MyApp", "networks": ["Net.One",
@@ -52,6 +52,8 @@ subnet = "10.1.0.0/24"
 gateway = "10.1.0.254"
 subnet6 = "fd00:1::/64"
 mtu = 9_000
+internal = true
+icc = false
 
 [[containers]]
 name = "MyApp"
@@ -82,7 +84,7 @@ half_open = 5
 	want.Networks = []Network{
 		{Name: "Net.One", Subnet: netip.MustParsePrefix("172.20.0.0/16"), Gateway: netip.MustParseAddr("172.20.0.1"), MTU: 1500},
 		{Name: "two", Subnet: netip.MustParsePrefix("10.1.0.0/24"), Gateway: netip.MustParseAddr("10.1.0.254"),
-			Subnet6: netip.MustParsePrefix("fd00:1::/64"), Gateway6: netip.MustParseAddr("fd00:1::1"), MTU: 9000},
+			Subnet6: netip.MustParsePrefix("fd00:1::/64"), Gateway6: netip.MustParseAddr("fd00:1::1"), MTU: 9000, Internal: true, NoICC: true},
 	}
 	want.Containers = []Container{
 		{Name: "MyApp", Offload: true, Command: []string{"sleep", "3600"}, Env: []string{"A=b"}, Networks: []Attachment{
@@ -102,7 +104,7 @@ half_open = 5
 	}{
 		{"x.yaml", inYAML, []int{3, 5, 7, 14}, []string{"4", "10", "12", "14", "17"}},
 		{"x.json", inJSON, []int{3, 5, 8, 11}, []string{"4", "9", "10", "11", "13"}},
-		{"x.toml", inTOML, []int{3, 6, 13, 27}, []string{"5", "23", "17", "30", "36"}},
+		{"x.toml", inTOML, []int{3, 6, 15, 29}, []string{"5", "25", "19", "32", "38"}},
 	} {
 		c := loadText(t, tt.name, tt.text)
 		if !reflect.DeepEqual(plain(c), want) {

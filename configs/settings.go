@@ -32,6 +32,12 @@ var settings = []setting{
 	{"limits.half_open", "1024", "half-open TCP connections per container", textNode, limit(func(c *Config) *int { return &c.Limits.HalfOpen })},
 	{"limits.fdb", "4096", "forwarding entries per network", textNode, limit(func(c *Config) *int { return &c.Limits.FDB })},
 	{"limits.fragments", "256", "datagrams in reassembly", textNode, limit(func(c *Config) *int { return &c.Limits.Fragments })},
+	{"threads", "1", "threads that switch, from 1 to 16; takes effect at the next start", textNode,
+		func(d *decoder, at value, c *Config) {
+			if n, ok := d.integer(at, 1, maxThreads); ok {
+				c.Threads = n
+			}
+		}},
 	{"log.level", "info", "what is logged: debug, info, warn, error", textNode,
 		func(d *decoder, at value, c *Config) {
 			if i, ok := d.word(at, logLevels...); ok {
@@ -59,6 +65,9 @@ var (
 
 // maxLimit bounds each limit: what it counts is memory of the switch.
 const maxLimit = 1 << 20
+
+// maxThreads bounds the threads that switch.
+const maxThreads = 16
 
 func limit(field func(*Config) *int) func(*decoder, value, *Config) {
 	return func(d *decoder, at value, c *Config) {

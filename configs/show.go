@@ -91,6 +91,8 @@ func (s *shower) config() *yaml.Node {
 	s.put(limits, "limits", "fragments", number(c.Limits.Fragments))
 	add(root, "limits", limits)
 
+	s.put(root, "", "threads", number(c.Threads))
+
 	log := section()
 	s.put(log, "log", "level", scalar(c.LogLevel))
 	s.put(log, "log", "format", scalar(c.LogFormat))
@@ -109,6 +111,8 @@ func (s *shower) network(path string, n Network) *yaml.Node {
 		s.put(m, path, "gateway6", scalar(n.Gateway6.String()))
 	}
 	s.put(m, path, "mtu", number(n.MTU))
+	s.put(m, path, "internal", boolean(n.Internal))
+	s.put(m, path, "icc", boolean(!n.NoICC))
 	return m
 }
 
@@ -178,6 +182,10 @@ func list() *yaml.Node { return &yaml.Node{Kind: yaml.SequenceNode, Tag: "!!seq"
 
 func number(n int) *yaml.Node {
 	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!int", Value: strconv.Itoa(n)}
+}
+
+func boolean(b bool) *yaml.Node {
+	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!bool", Value: strconv.FormatBool(b)}
 }
 
 // scalar is a string; quoted where it holds what would break the line or the comment behind it.

@@ -39,6 +39,8 @@ func TestShowYAML(t *testing.T) {
     subnet6: fd00:17::/64 # file x.yaml:3
     gateway6: fd00:17::1 # default
     mtu: 1500 # default
+    internal: false # default
+    icc: true # default
 containers:
   - name: MyApp # file x.yaml:5
     networks:
@@ -65,6 +67,7 @@ limits:
   half_open: 1024 # default
   fdb: 4096 # default
   fragments: 256 # default
+threads: 1 # default
 log:
   level: warn # env TAPSWITCH_LOG_LEVEL
   format: json # flag --log-format

@@ -1,6 +1,7 @@
 package configs
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"regexp"
@@ -117,6 +118,17 @@ func (k *checker) unique(o object, name string, first map[string]string) {
 
 // reserved are names that mean something else in Docker's language, and so in ours.
 var reserved = []string{"none", "host", "container"}
+
+// CheckNetwork returns what is wrong with a network that stands in no file.
+func CheckNetwork(n Network) error {
+	k := &checker{c: &Config{Networks: []Network{n}}}
+	k.networks()
+	var errs []error
+	for _, p := range k.problems {
+		errs = append(errs, errors.New(p.Text))
+	}
+	return errors.Join(errs...)
+}
 
 func (k *checker) networks() {
 	first := map[string]string{}
@@ -293,6 +305,9 @@ func (k *checker) singles() {
 		if l.n < 1 || l.n > maxLimit {
 			k.bad(config, "limits."+l.key, "%d is out of range; write 1 to %d", l.n, maxLimit)
 		}
+	}
+	if c.Threads < 1 || c.Threads > maxThreads {
+		k.bad(config, "threads", "%d is out of range; write 1 to %d", c.Threads, maxThreads)
 	}
 	if !slices.Contains(logLevels, c.LogLevel) {
 		k.bad(config, "log.level", "%s", notAWord(c.LogLevel, logLevels))

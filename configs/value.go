@@ -143,6 +143,12 @@ func (d *decoder) word(at value, words ...string) (int, bool) {
 	return 0, false
 }
 
+// yes reads true or false.
+func (d *decoder) yes(at value) bool {
+	i, _ := d.word(at, "false", "true")
+	return i == 1
+}
+
 // integer reads a whole number in decimals, from least to most. Other bases are left out, since the formats
 // disagree on what 010 is.
 func (d *decoder) integer(at value, least, most int) (int, bool) {

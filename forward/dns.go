@@ -42,6 +42,9 @@ type DNSConfig struct {
 	// Upstreams returns the resolvers to ask, in order, of which the first
 	// three are. It is called for each query from any goroutine.
 	Upstreams func() []netip.AddrPort
+	// Closed says of a bridge that it is internal: other names than its own are
+	// not asked for, and get SERVFAIL; nil: none is.
+	Closed func(bridge string) bool
 	// Timeout is for one exchange with one upstream; 0: 4 s.
 	Timeout time.Duration
 	// MaxInflight bounds the queries that wait for an upstream; 0: 1024.
@@ -60,6 +63,7 @@ type DNSConfig struct {
 type DNS struct {
 	names       Names
 	upstreams   func() []netip.AddrPort
+	closed      func(bridge string) bool
 	timeout     time.Duration
 	maxInflight int64
 	dial        func(ctx context.Context, network, address string) (net.Conn, error)
@@ -87,6 +91,7 @@ func NewDNS(c DNSConfig) *DNS {
 	d := &DNS{
 		names:       c.Names,
 		upstreams:   c.Upstreams,
+		closed:      c.Closed,
 		timeout:     c.Timeout,
 		maxInflight: int64(c.MaxInflight),
 		dial:        c.Dial,
@@ -156,6 +161,10 @@ func (d *DNS) Answer(ctx context.Context, bridge string, udp bool, query []byte,
 	if r := d.answerLocal(bridge, &q); r != nil {
 		d.stats.local.Add(1)
 		return pack(query, r, limit)
+	}
+	if d.closed != nil && d.closed(bridge) {
+		d.stats.failed.Add(1)
+		return pack(query, newReply(&q, dns.RcodeServerFailure), limit)
 	}
 	return d.forward(ctx, &q, query, limit)
 }

@@ -105,8 +105,8 @@ func (n *NAT) tooBig(f *vswitch.Frame, fd int, i uint32) {
 		switch {
 		case e.origin == soEEOriginLoc && e.errno == unix.EMSGSIZE:
 			mtu = e.info
-		case e.errno != 0 && i != none:
-			n.tellError(i, e, to, data)
+		case e.errno != 0:
+			n.tellOther(i, e, to, data)
 		}
 	}
 	if mtu == 0 {
@@ -117,6 +117,20 @@ func (n *NAT) tooBig(f *vswitch.Frame, fd int, i uint32) {
 		e = icmpError{typ: 2, info: mtu}
 	}
 	n.errorFor(f, e)
+}
+
+// tellOther tells an error that was met on the socket that flow i sends from.
+func (n *NAT) tellOther(i uint32, e extendedErr, to netip.AddrPort, data []byte) {
+	if u := n.flows[i].udp; n.flows[i].kind == kindUDP {
+		if i = u.socket; i == none {
+			if p := n.pub.byID(u.listener); p != nil {
+				i = n.clientFlow(p, to)
+			}
+		}
+	}
+	if i != none {
+		n.tellError(i, e, to, data)
+	}
 }
 
 // tellError makes an ICMP message of a queued error. to is where the datagram
@@ -147,6 +161,8 @@ func (n *NAT) tellError(i uint32, e extendedErr, to netip.AddrPort, data []byte)
 		n.flowError(fl, fl.sides[0].rport, fl.sides[0].remote, nil, msg)
 	case kindPing:
 		n.flowError(fl, 0, fl.sides[0].remote, data, msg)
+	case kindUDP: // of a published port
+		n.flowError(fl, fl.sides[0].rport, fl.sides[0].remote, data, msg)
 	case kindUDPSocket:
 		p := n.sw.Port(fl.sides[0].port)
 		seen := n.udpSeen(p, fl.v6, to)

@@ -118,8 +118,10 @@ const (
 	fRecover  // repeating after a loss until tcp.recover is acknowledged
 	fSack     // selective acknowledgements were agreed
 	fMissed   // a segment in order was dropped, since the socket was full
-	fSmall    // no frames beyond 64 KiB
+	fSmall    // TCP: no frames beyond 64 KiB; UDP: no trains
 	fListed   // in the list of acknowledgements
+	fLazy     // in the list of those that may wait for an answer to carry them
+	fGone     // the outside has reset the connection; what it sent before is still delivered
 )
 
 func (f *flow) has(bit uint32) bool { return f.flags&bit != 0 }
@@ -139,9 +141,10 @@ type table struct {
 }
 
 type portFlows struct {
-	first    uint32
-	count    int
-	halfOpen int
+	first     uint32
+	count     int
+	halfOpen  int
+	lingering int // of count: records of connections that are over
 }
 
 func newTable(max int, seed uint64) (*table, error) {

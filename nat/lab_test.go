@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 	"tapswitch/switch"
 	"tapswitch/switch/ns"
@@ -38,9 +39,13 @@ type lab struct {
 type hooked struct {
 	Kernel
 	onSocket func(fd, typ int)
+	refuse   map[int]unix.Errno // by protocol
 }
 
 func (h *hooked) Socket(domain, typ, proto int) (int, unix.Errno) {
+	if e := h.refuse[proto]; e != 0 {
+		return -1, e
+	}
 	fd, e := h.Kernel.Socket(domain, typ, proto)
 	if e == 0 && h.onSocket != nil {
 		h.onSocket(fd, typ)
@@ -170,6 +175,12 @@ func (l *lab) settle() {
 	})
 }
 
+// counts is how many flows there are of each kind.
+func (l *lab) counts() (c map[string]int) {
+	l.do(func() { c = l.nat.Counts() })
+	return c
+}
+
 // drops lists what frames of or to a container ended in.
 func (l *lab) drops(b *box) map[string]uint64 {
 	out := make(map[string]uint64)
@@ -211,8 +222,9 @@ type box struct {
 
 // boxConfig is what differs between containers.
 type boxConfig struct {
-	host    int  // last byte of its addresses; 0 for 2
-	plain   bool // a TAP without offload
+	host    int           // last byte of its addresses; 0 for 2
+	plain   bool          // a TAP without offload
+	delay   time.Duration // of each frame, either way
 	out, in faults
 }
 
@@ -251,6 +263,9 @@ func (l *lab) box(br *vswitch.Bridge, c boxConfig) *box {
 		if fd, err = in.CreateTAP("eth0", !c.plain); err != nil {
 			return err
 		}
+		for _, s := range []string{"ipv4/icmp_ratelimit", "ipv4/icmp_ratemask", "ipv6/icmp/ratelimit"} {
+			os.WriteFile("/proc/sys/net/"+s, []byte("0"), 0)
+		}
 		return in.Configure(conf)
 	})
 	if err != nil {
@@ -260,7 +275,11 @@ func (l *lab) box(br *vswitch.Bridge, c boxConfig) *box {
 	if err != nil {
 		l.Fatal(err)
 	}
-	b.dev = newFaulty(tap, c.out, c.in, l.seed+uint64(len(l.boxes)))
+	var dev vswitch.Device = tap
+	if c.delay > 0 {
+		dev = newLateDevice(tap, c.delay)
+	}
+	b.dev = newFaulty(dev, c.out, c.in, l.seed+uint64(len(l.boxes)))
 	l.do(func() {
 		b.port, err = l.sw.AddPort(vswitch.PortConfig{Name: fmt.Sprintf("box%d:eth0", c.host), Device: b.dev, Bridge: br, MAC: mac, Addrs: addrs})
 	})
@@ -268,7 +287,29 @@ func (l *lab) box(br *vswitch.Bridge, c boxConfig) *box {
 		l.Fatal(err)
 	}
 	l.boxes = append(l.boxes, b)
+	// The kernel notices a moment later that the link is up, and ignores what
+	// neighbours say until then.
+	for end := time.Now().Add(patience); !b.running(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			l.Fatal("the container's link does not come up")
+		}
+	}
 	return b
+}
+
+// running says whether the container's link is up, and its IPv6 address its own:
+// the kernel's worker makes it so behind Configure.
+func (b *box) running() (up bool) {
+	err := b.do(func() error {
+		ifi, err := net.InterfaceByName("eth0")
+		up = err == nil && ifi.Flags&net.FlagRunning != 0
+		if up && b.ip6.IsValid() {
+			r, err := netlink.RouteGet(b.ip6.AsSlice())
+			up = err == nil && len(r) > 0 && r[0].Type == unix.RTN_LOCAL
+		}
+		return err
+	})
+	return err == nil && up
 }
 
 // space is a network namespace. Sockets made in it stay in it, so that tests

@@ -16,6 +16,7 @@ func (n *NAT) openLocal(f *vswitch.Frame) vswitch.Action {
 		port:    f.In.ID,
 		mac:     f.SrcMAC(),
 		in:      f.In,
+		nat:     n,
 	}
 	switch f.Proto {
 	case vswitch.ProtoUDP:
@@ -35,7 +36,7 @@ func (n *NAT) openLocal(f *vswitch.Frame) vswitch.Action {
 
 func (n *NAT) openStream(f *vswitch.Frame, q Query) vswitch.Action {
 	pp := &n.perPort[f.In.ID]
-	if pp.halfOpen >= n.cfg.HalfOpen || pp.count >= n.cfg.PerPort {
+	if pp.halfOpen >= n.cfg.HalfOpen || n.full(f.In.ID) {
 		return vswitch.Drop(vswitch.HalfOpenLimit)
 	}
 	i := n.tcpNew(f.In, -1)
@@ -83,7 +84,8 @@ func (n *NAT) streamReady(i, gen uint32, fd int) {
 
 // Reply sends a datagram of the gateway's service to the client that asked. It
 // may be called from any goroutine; b is the NAT's from then on.
-func (n *NAT) Reply(q Query, b []byte) {
+func (q Query) Reply(b []byte) {
+	n := q.nat
 	n.sw.Post(func() {
 		if p := n.sw.Port(q.port); p == nil || p != q.in || len(b) > maxUDP {
 			return
@@ -94,6 +96,6 @@ func (n *NAT) Reply(q Query, b []byte) {
 		s.remote, s.rport = toAddr(q.Gateway.Addr()), q.Gateway.Port()
 		s.port, s.mac = q.port, q.mac
 		copy(n.buf[bufData:], b)
-		n.udpToTapFlow(&fl, len(b), 0)
+		n.udpToTapFlow(&fl, n.buf, len(b), 0)
 	})
 }

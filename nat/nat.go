@@ -34,7 +34,7 @@ func (Kernel) Address(a netip.AddrPort) netip.AddrPort { return a }
 func (Kernel) Origin(a netip.AddrPort) netip.AddrPort { return a }
 
 // Local is the gateway's own service: DNS. Calls come from the switch's thread
-// and must not block; answers come back through NAT.Reply.
+// and must not block; answers come back through Query.Reply.
 type Local interface {
 	// Datagram takes a query, which it must copy if it keeps it. It returns false
 	// if there are too many questions already.
@@ -53,6 +53,7 @@ type Query struct {
 	port    vswitch.PortID
 	in      *vswitch.Port
 	mac     vswitch.MAC
+	nat     *NAT
 }
 
 // Policy is what containers may reach of the host.
@@ -87,8 +88,12 @@ type NAT struct {
 	pub    publications
 	spills spillPool
 
+	train   udpTrain
+	rx      batch
 	secret  [16]byte
-	acks    []uint32 // flows that owe an acknowledgement
+	over    lingering
+	acks    []uint32  // flows that owe an acknowledgement
+	lazy    []lazyAck // and those that wait for an answer to carry it
 	msg     message
 	icmpBuf []byte
 	ctlBuf  []byte // frames without payload
@@ -156,8 +161,16 @@ func New(sw *vswitch.Switch, cfg Config) (*NAT, error) {
 	if n.discard, err = vswitch.OffHeap(bufSize); err != nil {
 		return nil, err
 	}
+	if err = n.rx.init(); err != nil {
+		return nil, err
+	}
+	if n.train.buf, err = vswitch.OffHeap(64 << 10); err != nil {
+		return nil, err
+	}
 	n.icmpBuf, n.ctlBuf = make([]byte, 2048), make([]byte, 256)
 	n.errBuf, n.quote = make([]byte, 2048), make([]byte, 512)
+	n.over.ring = make([]uint64, cfg.MaxFlows/2)
+	n.lazy = make([]lazyAck, 0, 1024)
 	n.frags.init(cfg.Reassemblies)
 	n.pub.init()
 	n.policy = Policy{HostAddress: true}
@@ -357,14 +370,18 @@ func (n *NAT) Run(t vswitch.Token) bool {
 	return false
 }
 
-// Flush sends the acknowledgements that a batch left owing.
+// Flush sends what a batch left waiting: datagrams, and the acknowledgements it
+// owes.
 func (n *NAT) Flush() {
+	n.udpDepart()
 	for k := 0; k < len(n.acks); k++ {
 		i := n.acks[k]
 		f := &n.flows[i]
 		if f.kind == kindTCP && f.has(fListed) {
 			f.unset(fListed)
-			n.tcpAcknowledge(i)
+			if !n.mayWait(i) {
+				n.tcpAcknowledge(i)
+			}
 		}
 	}
 	n.acks = n.acks[:0]
@@ -403,6 +420,10 @@ func (n *NAT) drop(i uint32) {
 		n.tcpCleanup(i)
 	case kindPair:
 		n.pairs--
+	case kindUDP:
+		if n.train.flow == i {
+			n.train.count = 0
+		}
 	}
 	if s := f.udp.socket; f.kind == kindUDP && s != none {
 		u := &n.flows[s]

@@ -30,7 +30,7 @@ func (f *flow) pairLifetime() int64 {
 // openPair starts a flow to a published port's container and forwards its
 // first frame.
 func (n *NAT) openPair(f *vswitch.Frame, t *publication) vswitch.Action {
-	if n.perPort[f.In.ID].count >= n.cfg.PerPort {
+	if n.full(f.In.ID) {
 		n.refuse(f, replyProhibited)
 		return vswitch.Drop(vswitch.FlowLimit)
 	}
@@ -94,7 +94,7 @@ func (n *NAT) pairForward(i uint32, s int, f *vswitch.Frame) {
 		n.pairTCP(fl, s, f, p)
 		n.arm(i, fl.used+fl.lifetime())
 	}
-	if mtu := n.mtu(p); f.End-f.L3 > mtu && f.B[1] == vswitch.GSONone && (f.V6 || f.B[f.L3+6]&0x40 != 0) {
+	if mtu := n.mtu(p); f.End-f.L3 > mtu && f.B[1] == vswitch.GSONone && !n.refragment && (f.V6 || f.B[f.L3+6]&0x40 != 0) {
 		e := icmpError{typ: 3, code: 4, info: uint32(mtu)}
 		if f.V6 {
 			e = icmpError{typ: 2, info: uint32(mtu)}

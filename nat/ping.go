@@ -7,6 +7,8 @@ import (
 	"tapswitch/switch"
 )
 
+const pingShare = 32 // answers of one turn
+
 // ICMP echo leaves by a ping socket of the kernel (SOCK_DGRAM, IPPROTO_ICMP),
 // which needs no capability where net.ipv4.ping_group_range covers our group.
 // The kernel chooses the identifier; the container's comes back in the answer.
@@ -74,7 +76,7 @@ func (n *NAT) pingFromTap(i uint32, f *vswitch.Frame) {
 	m.name.set(netip.AddrPortFrom(n.out.Address(netip.AddrPortFrom(fl.sides[1].remote.netip(fl.v6), 0)).Addr(), 0))
 	b := f.B[f.L4:f.End]
 	_, e := sysSendmsg(int(fl.fd), m.send(b, 0))
-	if e != 0 && e != unix.EAGAIN && e != unix.EMSGSIZE {
+	if e != 0 && e != unix.EAGAIN {
 		_, e = sysSendmsg(int(fl.fd), m.send(b, 0))
 	}
 	switch e {
@@ -102,7 +104,7 @@ func (n *NAT) pingRun(i uint32) bool {
 		fl.unset(fError)
 		n.drainErrors(i)
 	}
-	for range udpShare {
+	for range pingShare {
 		m := &n.msg
 		size, e := sysRecvmsg(int(fl.fd), m.receive(n.buf[bufData:bufData+65536]), 0)
 		if e == unix.EAGAIN {

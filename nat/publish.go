@@ -1,7 +1,6 @@
 package nat
 
 import (
-	"encoding/binary"
 	"net/netip"
 
 	"golang.org/x/sys/unix"
@@ -38,6 +37,8 @@ type publications struct {
 	list []*publication
 	gen  uint32
 	byTo map[pubKey][]*publication
+
+	elsewhere map[pubKey][]Publish // by other shards
 }
 
 type pubKey struct {
@@ -45,7 +46,9 @@ type pubKey struct {
 	port  uint16
 }
 
-func (p *publications) init() { p.byTo = make(map[pubKey][]*publication) }
+func (p *publications) init() {
+	p.byTo, p.elsewhere = make(map[pubKey][]*publication), make(map[pubKey][]Publish)
+}
 
 func (p *publications) byID(id uint32) *publication {
 	if int(id) < len(p.list) {
@@ -58,8 +61,7 @@ func (p *publications) byID(id uint32) *publication {
 // on dst exactly. A gateway's address only stands for "all addresses".
 func (p *publications) find(proto uint8, dst netip.AddrPort, gateway bool) *publication {
 	for _, x := range p.byTo[pubKey{proto, dst.Port()}] {
-		h := x.Host.Addr()
-		if h.Is4() == dst.Addr().Is4() && (h.IsUnspecified() || !gateway && h == dst.Addr()) {
+		if listens(x.Host, dst, gateway) {
 			return x
 		}
 	}
@@ -103,6 +105,7 @@ func (n *NAT) Publish(c Publish) (uint32, error) {
 	p.id, p.gen = id, n.pub.gen&0xffffff
 	if c.Proto == vswitch.ProtoUDP {
 		setInt(c.FD, unix.SOL_UDP, udpGRO, 1)
+		n.wantErrors(c.FD, c.Host.Addr().Is6())
 		if c.Host.Addr().Is4() {
 			setInt(c.FD, unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
 		} else {
@@ -187,9 +190,11 @@ func (n *NAT) listenerRun(t vswitch.Token) bool {
 	return false // level-triggered: epoll says if there is more
 }
 
+const acceptShare = 32 // connections of one turn
+
 func (n *NAT) publishedConnections(p *publication) {
 	var from sockaddr
-	for range udpShare {
+	for range acceptShare {
 		fd, e := sysAccept(p.fd, &from)
 		switch e {
 		case 0:
@@ -286,44 +291,41 @@ func keepsAddress(p *vswitch.Port, c, server netip.Addr) bool {
 
 // publishedDatagrams takes datagrams of clients for one turn's share.
 func (n *NAT) publishedDatagrams(p *publication) {
-	m := &n.msg
-	for range udpShare {
-		var local addr
-		gso := 0
-		size, e := sysRecvmsg(p.fd, m.receive(n.buf[bufData:bufData+65536]), 0)
-		if e == unix.EAGAIN {
-			return
-		}
-		if e != 0 {
-			continue
-		}
-		m.controls(func(level, typ int32, data []byte) {
-			switch {
-			case level == unix.IPPROTO_IP && typ == unix.IP_PKTINFO && len(data) >= 12:
-				copy(local[:], data[8:12])
-			case level == unix.IPPROTO_IPV6 && typ == unix.IPV6_PKTINFO && len(data) >= 16:
-				copy(local[:], data[:16])
-			case level == unix.SOL_UDP && typ == udpGRO && len(data) >= 4:
-				gso = int(binary.NativeEndian.Uint32(data))
-			}
-		})
-		i := n.publishedFlow(p, m.name.addrPort(), local)
+	n.publishedErrors(p)
+	count, _ := n.rx.receive(p.fd)
+	for k := range count {
+		i := n.publishedFlow(p, &n.rx.from[k], n.rx.local(k))
 		if i == none {
 			n.sw.CountDrop(p.Port, vswitch.FlowLimit)
 			continue
 		}
-		n.flows[i].packets[1]++
-		n.udpToTap(i, size, gso)
+		b, size := n.rx.slot(k)
+		n.udpToTap(i, b, size, n.rx.segment(k))
+	}
+}
+
+// publishedErrors tells the container what its answers met. What is more than a
+// turn's share waits: epoll tells of it again.
+func (n *NAT) publishedErrors(p *publication) {
+	for range 16 {
+		e, to, data, ok := n.nextError(p.fd)
+		if !ok {
+			return
+		}
+		if i := n.clientFlow(p, to); i != none && e.errno != 0 {
+			n.tellError(i, e, to, data)
+		}
 	}
 }
 
 // publishedFlow finds or makes the flow of a client of a published UDP port.
-func (n *NAT) publishedFlow(p *publication, client netip.AddrPort, local addr) uint32 {
+func (n *NAT) publishedFlow(p *publication, from *sockaddr, local addr) uint32 {
+	client := from.addrPort()
 	if i := n.clientFlow(p, client); i != none {
 		n.flows[i].sides[1].local = local
 		return i
 	}
-	if n.perPort[p.Port.ID].count >= n.cfg.PerPort {
+	if n.full(p.Port.ID) {
 		return none
 	}
 	server, seen, ok := n.inbound(p, client)
@@ -338,7 +340,7 @@ func (n *NAT) publishedFlow(p *publication, client netip.AddrPort, local addr) u
 	fl.set(fInbound)
 	fl.sides[1].local = local
 	fl.udp.listener = p.id
-	fl.udp.scope = n.msg.name.scope()
+	fl.udp.scope = from.scope()
 	n.Stats.UDPFlows++
 	return i
 }

@@ -52,10 +52,13 @@ func (n *NAT) route(p *vswitch.Port, proto uint8, dst netip.AddrPort) verdict {
 	if br.Contains(ip) {
 		return verdict{reason: vswitch.NotForGateway}
 	}
+	if br.Internal {
+		return verdict{reason: vswitch.Internal, reply: replyNoRoute}
+	}
 	if other := n.sw.BridgeOf(func(b *vswitch.Bridge) bool { return b != br && b.Contains(ip) }); other != nil && isolate {
 		if other.IsGateway(ip) {
-			if t := n.pub.find(proto, dst, true); t != nil && t.reachable(ip) {
-				return verdict{kind: verdictPair, target: t}
+			if v, is := n.published(proto, dst, true); is {
+				return v
 			}
 		}
 		return verdict{reason: vswitch.Isolated}
@@ -64,8 +67,8 @@ func (n *NAT) route(p *vswitch.Port, proto uint8, dst netip.AddrPort) verdict {
 		return verdict{reason: r, reply: refusal(r)}
 	}
 	if _, own := n.policy.HostAddrs[ip]; own {
-		if t := n.pub.find(proto, dst, false); t != nil && t.reachable(ip) {
-			return verdict{kind: verdictPair, target: t}
+		if v, is := n.published(proto, dst, false); is {
+			return v
 		}
 		if !n.policy.HostAddress {
 			return verdict{reason: vswitch.HostAddress, reply: replyProhibited}
@@ -83,8 +86,8 @@ func (n *NAT) routeGateway(p *vswitch.Port, proto uint8, dst netip.AddrPort) ver
 	case dst.Port() == 53 && n.cfg.Local != nil:
 		return verdict{kind: verdictDNS}
 	}
-	if t := n.pub.find(proto, dst, true); t != nil && t.reachable(dst.Addr()) {
-		return verdict{kind: verdictPair, target: t}
+	if v, is := n.published(proto, dst, true); is && !p.Bridge().Internal {
+		return v
 	}
 	if n.policy.LoopbackAll || slices.Contains(n.policy.LoopbackPorts, dst.Port()) {
 		to := netip.AddrFrom4([4]byte{127, 0, 0, 1})
@@ -178,14 +181,13 @@ func (n *NAT) open(f *vswitch.Frame) vswitch.Action {
 var consumed = vswitch.Action{Kind: vswitch.ActConsumed}
 
 func (n *NAT) openOutside(f *vswitch.Frame, v verdict) vswitch.Action {
-	pp := &n.perPort[f.In.ID]
-	if pp.count >= n.cfg.PerPort {
+	if n.full(f.In.ID) {
 		n.refuse(f, replyProhibited)
 		return vswitch.Drop(vswitch.FlowLimit)
 	}
 	switch f.Proto {
 	case vswitch.ProtoTCP:
-		if pp.halfOpen >= n.cfg.HalfOpen {
+		if n.perPort[f.In.ID].halfOpen >= n.cfg.HalfOpen {
 			return vswitch.Drop(vswitch.HalfOpenLimit)
 		}
 		return n.tcpOpen(f, v)

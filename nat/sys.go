@@ -198,7 +198,10 @@ func (m *message) control(at int, level, typ int32, data []byte) int {
 
 // controls calls f for each control message received.
 func (m *message) controls(f func(level, typ int32, data []byte)) {
-	b := m.ctl[:m.hdr.Controllen]
+	eachControl(m.ctl[:m.hdr.Controllen], f)
+}
+
+func eachControl(b []byte, f func(level, typ int32, data []byte)) {
 	for len(b) >= unix.CmsgLen(0) {
 		h := (*unix.Cmsghdr)(unsafe.Pointer(&b[0]))
 		n := int(h.Len)

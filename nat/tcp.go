@@ -32,7 +32,7 @@ import (
 //	            the socket; it believes to be connected already.
 //	established both directions. Flags say what each has finished: fFinIn and
 //	            fShut (container to socket), fEOF, fFinOut, fFinAcked (the other).
-//	lingering   both have finished and the socket is closed; the record stays to
+//	lingers     both have finished and the socket is closed; the record stays to
 //	            answer a repeated FIN. Caveat: a new SYN replaces it.
 type state uint8
 
@@ -41,7 +41,7 @@ const (
 	synReceived
 	synSent
 	established
-	lingering
+	lingers
 )
 
 // tcpState is the translation of one connection. Sequence numbers are those
@@ -63,6 +63,7 @@ type tcpState struct {
 	asked   uint16 // and of one from it
 	scale   uint8  // of windows the container offers
 	dups    uint8
+	hasty   uint8 // acknowledgements to be sent at once
 	retries uint8
 	probe   bool  // the timer is for a closed window
 	rto     int32 // ms
@@ -73,6 +74,7 @@ type tcpState struct {
 	earlies uint8  // blocks of them
 	srtt    int32  // us, of the container; for people
 	sentAt  int64
+	lazyDue int64 // when the acknowledgement that waits is sent at the latest
 }
 
 const (
@@ -285,7 +287,7 @@ func (n *NAT) tcpISN(fl *flow) uint32 {
 // client is the address that the container is to see.
 func (n *NAT) tcpAccept(p *vswitch.Port, fd int, client, server, real netip.AddrPort) bool {
 	pp := &n.perPort[p.ID]
-	if pp.count >= n.cfg.PerPort || pp.halfOpen >= n.cfg.HalfOpen {
+	if n.full(p.ID) || pp.halfOpen >= n.cfg.HalfOpen {
 		return false
 	}
 	i := n.tcpNew(p, fd)
@@ -334,15 +336,12 @@ func (n *NAT) tcpRun(i uint32) bool {
 		n.tcpConnected(i)
 		return false
 	}
-	if fl.state == lingering || fl.fd < 0 {
+	if fl.state == lingers || fl.fd < 0 {
 		return false
 	}
 	if fl.has(fError) {
 		fl.unset(fError)
-		if fl.state == established && !fl.has(fEOF) {
-			fl.set(fReady) // what came before a reset is delivered before it; the peek behind it tells
-		} else if e, _ := getInt(int(fl.fd), unix.SOL_SOCKET, unix.SO_ERROR); e != 0 {
-			n.tcpAbort(i, true)
+		if e, _ := getInt(int(fl.fd), unix.SOL_SOCKET, unix.SO_ERROR); e != 0 && !n.tcpGone(i) {
 			return false
 		}
 	}
@@ -430,13 +429,31 @@ func (n *NAT) tcpAbort(i uint32, toTap bool) {
 	n.drop(i)
 }
 
+// tcpGone notes that the outside has reset the connection. What it sent before
+// is in the socket and goes to the container first; the reset follows. It
+// returns false if there is nothing to wait for and the connection is over.
+func (n *NAT) tcpGone(i uint32) bool {
+	fl := &n.flows[i]
+	if fl.state != established || fl.has(fEOF) {
+		n.tcpAbort(i, true)
+		return false
+	}
+	fl.set(fGone | fReady)
+	n.queue(i)
+	return true
+}
+
 // tcpFinish closes the socket of a connection that both sides have finished
 // and lets the record linger.
 func (n *NAT) tcpFinish(i uint32) {
 	fl := &n.flows[i]
 	sysClose(int(fl.fd))
 	fl.fd = -1
-	fl.state = lingering
+	fl.state = lingers
+	n.perPort[fl.sides[0].port].lingering++
+	if gone := n.over.add(n.table, i); gone != none {
+		n.drop(gone)
+	}
 	n.arm(i, n.sw.Now()+lingerFor)
 }
 
@@ -450,8 +467,11 @@ func (n *NAT) tcpCleanup(i uint32) {
 	for fl.tcp.early != none {
 		n.tcpForget(&fl.tcp)
 	}
-	if fl.state < established {
+	switch {
+	case fl.state < established:
 		n.perPort[fl.sides[0].port].halfOpen--
+	case fl.state == lingers:
+		n.perPort[fl.sides[0].port].lingering--
 	}
 }
 
@@ -462,7 +482,7 @@ func (n *NAT) reopens(f *vswitch.Frame, i uint32) bool {
 	if fl.kind != kindTCP || f.TCPFlags&(vswitch.TCPSyn|vswitch.TCPAck|vswitch.TCPRst) != vswitch.TCPSyn {
 		return false
 	}
-	if fl.state == lingering || fl.has(fFinIn) && fl.has(fFinOut) {
+	if fl.state == lingers || fl.has(fFinIn) && fl.has(fFinOut) {
 		n.drop(i)
 		return true
 	}

@@ -1,8 +1,6 @@
 package nat
 
 import (
-	"unsafe"
-
 	"golang.org/x/sys/unix"
 	"tapswitch/switch"
 )
@@ -73,6 +71,9 @@ func (n *NAT) tcpPumpOne(i uint32) (more, ok bool) {
 	case e != 0:
 		n.tcpAbort(i, true)
 		return false, false
+	case got == 0 && fl.has(fGone): // the error was told once, now it looks like an end
+		n.tcpAbort(i, true)
+		return false, false
 	case got == 0:
 		fl.set(fEOF)
 		n.tcpSendFIN(i)
@@ -94,7 +95,8 @@ func (n *NAT) tcpPumpOne(i uint32) (more, ok bool) {
 	}
 	fl.packets[1]++
 	fl.used = n.sw.Now()
-	fl.unset(fListed) // the frame carried the acknowledgement
+	fl.unset(fListed | fLazy) // the frame carried the acknowledgement
+	t.hasty = 0
 	t.sndNxt += uint32(got)
 	if seqLess(t.sndMax, t.sndNxt) {
 		t.sndMax = t.sndNxt
@@ -128,25 +130,10 @@ func (n *NAT) tcpPeek(fl *flow, b []byte, flight int) (int, unix.Errno) {
 		return 0, e
 	case got > flight:
 		return got - flight, 0
-	case fl.has(fEOF):
-		return 0, 0
 	}
-	// Nothing new. The end of the stream shows only without a peeked prefix, and
-	// the last bytes may have come with it just now.
-	if !n.peerFinished(fl) {
-		return 0, unix.EAGAIN
-	}
-	if got, e = sysRecvmsg(int(fl.fd), &m.hdr, unix.MSG_PEEK); e != 0 {
-		return 0, e
-	}
-	return max(got-flight, 0), 0
-}
-
-// peerFinished asks the kernel whether the outside has sent FIN.
-func (n *NAT) peerFinished(fl *flow) bool {
-	p := unix.PollFd{Fd: fl.fd, Events: unix.POLLRDHUP}
-	r, _, e := unix.RawSyscall(unix.SYS_POLL, uintptr(unsafe.Pointer(&p)), 1, 0)
-	return e == 0 && r == 1 && p.Revents&(unix.POLLRDHUP|unix.POLLHUP) != 0
+	// Nothing new, or an urgent byte that ends the call. The end of the stream is
+	// seen when nothing is in flight any more, which is soon enough.
+	return 0, unix.EAGAIN
 }
 
 // tcpRewind goes back to the oldest unacknowledged byte.
@@ -192,7 +179,7 @@ func (n *NAT) tcpSendFIN(i uint32) {
 	n.tcpSendControl(fl, vswitch.TCPFin|vswitch.TCPAck, t.sndMax)
 	t.sndMax++
 	t.sndNxt = t.sndMax
-	fl.unset(fListed)
+	fl.unset(fListed | fLazy)
 	n.arm(i, n.sw.Now()+int64(t.rto)*1e6)
 }
 

@@ -38,7 +38,7 @@ func (n *NAT) tcpFromTap(i uint32, f *vswitch.Frame) {
 		t.sndUna, t.sndNxt, t.sndMax = ack, ack, ack
 		n.tcpEstablished(i)
 	}
-	if fl.state == lingering {
+	if fl.state == lingers {
 		n.owe(i)
 		return
 	}
@@ -62,7 +62,7 @@ func (n *NAT) tcpRstFromTap(i uint32, seq, ack uint32, flags uint8) {
 			return
 		}
 		n.sw.CountDrop(n.sw.Port(fl.sides[0].port), vswitch.Refused)
-	case connecting, lingering:
+	case connecting, lingers:
 	default:
 		if seqLess(seq, fl.tcp.acked) || seqLess(fl.tcp.edge, seq) && seqLess(fl.tcp.rcvNxt, seq) {
 			n.owe(i)
@@ -167,13 +167,14 @@ func (n *NAT) tcpAcked(i uint32, ack, moved uint32) bool {
 	if seqLess(t.sndNxt, ack) {
 		t.sndNxt = ack // we had gone back, but it was there already
 	}
-	t.dups, t.retries, t.rto, t.probe = 0, 0, rtoFirst, false
+	t.dups, t.retries, t.probe = 0, 0, false
 	t.cwnd = min(t.cwnd+moved, maxInflight)
 	if t.sentAt != 0 {
 		us := int32((n.sw.Now() - t.sentAt) / 1000)
 		t.srtt += (us - t.srtt) / 8
 		t.sentAt = 0
 	}
+	t.rto = min(max(rtoFirst, 2*t.srtt/1000), rtoMax) // a slow container's answers are no losses
 	if fl.has(fRecover) && !seqLess(ack, t.recover) {
 		fl.unset(fRecover)
 	}
@@ -195,6 +196,9 @@ func (n *NAT) tcpAcked(i uint32, ack, moved uint32) bool {
 func (n *NAT) tcpTakeData(i uint32, f *vswitch.Frame, seq uint32, data []byte, fin bool) {
 	fl := &n.flows[i]
 	t := &fl.tcp
+	if fl.has(fGone) {
+		return // nobody takes it any more
+	}
 	if off := int32(seq - t.rcvNxt); off != 0 {
 		if off > 0 {
 			if !n.tcpKeep(fl, seq, data) {
@@ -215,7 +219,7 @@ func (n *NAT) tcpTakeData(i uint32, f *vswitch.Frame, seq uint32, data []byte, f
 		return
 	}
 	if next := t.rcvNxt; len(data) > 0 && !n.tcpToSocket(i, data) {
-		if fl.kind == kindTCP && !n.tcpKeep(fl, t.rcvNxt, data[t.rcvNxt-next:]) {
+		if fl.kind == kindTCP && !fl.has(fGone) && !n.tcpKeep(fl, t.rcvNxt, data[t.rcvNxt-next:]) {
 			fl.set(fMissed)
 			n.sw.CountDrop(f.In, vswitch.SocketFull)
 		}
@@ -259,8 +263,8 @@ func (n *NAT) tcpToSocket(i uint32, data []byte) bool {
 	case 0:
 	case unix.EAGAIN, unix.ENOBUFS, unix.ENOMEM:
 		took = 0
-	default: // EPIPE, ECONNRESET: the outside is gone
-		n.tcpAbort(i, true)
+	default: // EPIPE, ECONNRESET
+		n.tcpGone(i)
 		return false
 	}
 	t.rcvNxt += uint32(took)
@@ -291,7 +295,7 @@ func (n *NAT) tcpWritable(i uint32) {
 		case unix.EAGAIN, unix.ENOBUFS, unix.ENOMEM:
 			return
 		default:
-			n.tcpAbort(i, true)
+			n.tcpGone(i)
 			return
 		}
 		t.spillAt += uint32(took)
@@ -383,6 +387,7 @@ func (n *NAT) tcpAcknowledge(i uint32) {
 	if fl.state == connecting || fl.state == synSent {
 		return
 	}
+	fl.unset(fLazy)
 	n.tcpOfferWindow(i)
 	n.tcpSendControl(fl, vswitch.TCPAck, fl.tcp.sndMax)
 }

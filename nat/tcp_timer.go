@@ -8,7 +8,7 @@ func (n *NAT) tcpExpired(i uint32) {
 	fl := &n.flows[i]
 	t := &fl.tcp
 	switch fl.state {
-	case lingering:
+	case lingers:
 		n.drop(i)
 		return
 	case connecting:

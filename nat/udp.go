@@ -19,7 +19,6 @@ const (
 	udpOnce    = 30e9  // ns, as nf_conntrack_udp_timeout
 	udpStream  = 120e9 // nf_conntrack_udp_timeout_stream
 	pingFor    = 30e9
-	udpShare   = 32 // datagrams of one turn
 	udpSegment = 103
 	udpGRO     = 104
 	maxUDP     = 65535 - vswitch.IPv4Len - vswitch.UDPLen
@@ -162,21 +161,56 @@ func datagramOf(f *vswitch.Frame) []byte {
 	return nil
 }
 
-// udpFromTap sends the container's datagram from its host socket. A super-frame
-// leaves as one call, which the kernel splits (UDP_SEGMENT).
+// udpFromTap sends the container's datagram from its host socket, perhaps
+// together with the next ones. A super-frame leaves as one call, which the
+// kernel splits (UDP_SEGMENT).
 func (n *NAT) udpFromTap(i uint32, f *vswitch.Frame) {
-	fl := &n.flows[i]
 	b := f.B[f.L4:f.End]
 	v := vswitch.ReadVnet(f.B)
-	gso := v.GSOType&^vswitch.GSOECN == vswitch.GSOUDPL4
-	if !gso {
-		if b = datagramOf(f); b == nil {
-			n.sw.CountDrop(f.In, vswitch.BadTransport)
-			return
-		}
+	n.flows[i].used = n.sw.Now()
+	if v.GSOType&^vswitch.GSOECN == vswitch.GSOUDPL4 {
+		n.udpDepart()
+		n.udpSend(i, f, b[vswitch.UDPLen:], int(v.GSOSize))
+		return
 	}
-	data := b[vswitch.UDPLen:]
-	fl.used = n.sw.Now()
+	if b = datagramOf(f); b == nil {
+		n.sw.CountDrop(f.In, vswitch.BadTransport)
+		return
+	}
+	if !n.udpBoard(i, f, b[vswitch.UDPLen:]) {
+		n.udpSend(i, f, b[vswitch.UDPLen:], 0)
+	}
+}
+
+// udpSend sends data, the payload of f or several of segment bytes each if that
+// is not 0, and answers and counts what fails.
+func (n *NAT) udpSend(i uint32, f *vswitch.Frame, data []byte, segment int) {
+	fd, e := n.udpTry(i, f, data, segment)
+	switch e {
+	case 0:
+	case unix.EAGAIN, unix.ENOBUFS:
+		n.sw.CountDrop(f.In, vswitch.SocketFull)
+	case unix.EMSGSIZE:
+		n.sw.CountDrop(f.In, vswitch.TooBig)
+		n.tooBig(f, fd, i)
+	case unix.EACCES, unix.EPERM:
+		n.sw.CountDrop(f.In, vswitch.Refused)
+		n.unreachable(f, unreachProhibited)
+	case unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EINVAL, unix.EADDRNOTAVAIL:
+		n.sw.CountDrop(f.In, vswitch.NoRoute)
+		n.unreachable(f, unreachHost)
+	case unix.ENOTCONN:
+		n.sw.CountDrop(f.In, vswitch.NoContainer)
+		n.drop(i)
+	default:
+		n.sw.CountDrop(f.In, vswitch.SocketFailed)
+	}
+}
+
+// udpTry sends and returns the socket and what the kernel said; ENOTCONN means
+// that the published port the flow uses is gone.
+func (n *NAT) udpTry(i uint32, f *vswitch.Frame, data []byte, segment int) (int, unix.Errno) {
+	fl := &n.flows[i]
 	m := &n.msg
 	to := netip.AddrPortFrom(fl.sides[1].remote.netip(fl.v6), fl.sides[1].rport)
 	ctl, fd := 0, -1
@@ -189,9 +223,7 @@ func (n *NAT) udpFromTap(i uint32, f *vswitch.Frame) {
 	default:
 		l := n.pub.byID(fl.udp.listener)
 		if l == nil {
-			n.sw.CountDrop(f.In, vswitch.NoContainer)
-			n.drop(i)
-			return
+			return -1, unix.ENOTCONN
 		}
 		v6 := l.Host.Addr().Is6() // the client's family, which need not be the container's
 		to = netip.AddrPortFrom(fl.sides[1].remote.netip(v6), fl.sides[1].rport)
@@ -203,32 +235,17 @@ func (n *NAT) udpFromTap(i uint32, f *vswitch.Frame) {
 		m.name.setScope(fl.udp.scope)
 	}
 	n.udpOptions(fd, opts, f)
-	if gso {
+	if segment > 0 {
 		var size [2]byte
-		binary.NativeEndian.PutUint16(size[:], v.GSOSize)
+		binary.NativeEndian.PutUint16(size[:], uint16(segment))
 		ctl = m.control(ctl, unix.SOL_UDP, udpSegment, size[:])
 	}
 	_, e := sysSendmsg(fd, m.send(data, ctl))
-	if e != 0 && e != unix.EAGAIN && e != unix.EMSGSIZE {
+	if e != 0 && e != unix.EAGAIN {
 		// The error of an earlier datagram: it is on the queue; this one was not sent.
 		_, e = sysSendmsg(fd, m.send(data, ctl))
 	}
-	switch e {
-	case 0:
-	case unix.EAGAIN, unix.ENOBUFS:
-		n.sw.CountDrop(f.In, vswitch.SocketFull)
-	case unix.EMSGSIZE:
-		n.sw.CountDrop(f.In, vswitch.TooBig)
-		n.tooBig(f, fd, fl.udp.socket)
-	case unix.EACCES, unix.EPERM:
-		n.sw.CountDrop(f.In, vswitch.Refused)
-		n.unreachable(f, unreachProhibited)
-	case unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EINVAL, unix.EADDRNOTAVAIL:
-		n.sw.CountDrop(f.In, vswitch.NoRoute)
-		n.unreachable(f, unreachHost)
-	default:
-		n.sw.CountDrop(f.In, vswitch.SocketFailed)
-	}
+	return fd, e
 }
 
 // udpOptions gives the socket the datagram's TTL, less the hop we are, its
@@ -295,35 +312,49 @@ func (m *message) packetInfo(a addr, v6 bool) int {
 }
 
 // udpRun takes datagrams from a container's host socket.
-func (n *NAT) udpRun(i uint32) bool {
-	s := &n.flows[i]
+func (n *NAT) udpRun(sock uint32) bool {
+	s := &n.flows[sock]
 	if s.has(fError) {
 		s.unset(fError)
-		n.drainErrors(i)
+		n.drainErrors(sock)
 	}
 	if !s.has(fReady) {
 		return false
 	}
 	p := n.sw.Port(s.sides[0].port)
-	for range udpShare {
-		size, gso, e := n.udpReceive(int(s.fd))
-		if e == unix.EAGAIN {
-			s.unset(fReady)
-			return false
-		}
-		if e != 0 {
-			continue // an error of an earlier send, told through the queue
-		}
-		from := n.udpSeen(p, s.v6, n.msg.name.addrPort())
+	count, e := n.rx.receive(int(s.fd))
+	// An error but EAGAIN is one of an earlier send, told through the queue.
+	more := count == batchSize || e != 0 && e != unix.EAGAIN
+	if !more {
+		s.unset(fReady) // the call has seen the end: what comes now is a new event
+	}
+	for k := range count {
+		from := n.udpSeen(p, s.v6, n.rx.from[k].addrPort())
 		remote := toAddr(from.Addr())
-		k, _ := n.find(s.sides[0].port, vswitch.ProtoUDP, &s.sides[0].local, &remote, s.sides[0].lport, from.Port())
-		if k == none {
+		i, _ := n.find(s.sides[0].port, vswitch.ProtoUDP, &s.sides[0].local, &remote, s.sides[0].lport, from.Port())
+		if real := n.rx.from[k].addrPort(); i == none && real.Addr().IsLoopback() {
+			i = n.flowTo(sock, real)
+		}
+		if i == none {
 			n.sw.CountDrop(p, vswitch.Unsolicited)
 			continue
 		}
-		n.udpToTap(k, size, gso)
+		b, size := n.rx.slot(k)
+		n.udpToTap(i, b, size, n.rx.segment(k))
 	}
-	return true
+	return more
+}
+
+// flowTo finds the flow of a socket that leads to real, where the container
+// knows that by another address than the gateway's (elsewhere.go).
+func (n *NAT) flowTo(sock uint32, real netip.AddrPort) uint32 {
+	remote := toAddr(real.Addr())
+	for i := n.perPort[n.flows[sock].sides[0].port].first; i != none; i = n.flows[i].nextPort {
+		if fl := &n.flows[i]; fl.kind == kindUDP && fl.udp.socket == sock && fl.sides[1].rport == real.Port() && fl.sides[1].remote == remote {
+			return i
+		}
+	}
+	return none
 }
 
 // udpSeen is the address that the container knows the sender by.
@@ -338,36 +369,21 @@ func (n *NAT) udpSeen(p *vswitch.Port, v6 bool, from netip.AddrPort) netip.AddrP
 	return from
 }
 
-// udpReceive takes one datagram, or several of one flow that the kernel put
-// together, to buf[bufData:]; the sender is in msg.name.
-func (n *NAT) udpReceive(fd int) (size, gso int, e unix.Errno) {
-	m := &n.msg
-	size, e = sysRecvmsg(fd, m.receive(n.buf[bufData:bufData+65536]), 0)
-	if e != 0 {
-		return 0, 0, e
-	}
-	m.controls(func(level, typ int32, data []byte) {
-		if level == unix.SOL_UDP && typ == udpGRO && len(data) >= 4 {
-			gso = int(binary.NativeEndian.Uint32(data))
-		}
-	})
-	return size, gso, 0
-}
-
-// udpToTap sends size bytes at buf[bufData:] to the container of flow i.
-func (n *NAT) udpToTap(i uint32, size, gso int) {
+// udpToTap sends size bytes at b[bufData:] to the container of flow i: one
+// datagram, or several of gso bytes each if that is not 0.
+func (n *NAT) udpToTap(i uint32, b []byte, size, gso int) {
 	fl := &n.flows[i]
 	fl.used = n.sw.Now()
 	fl.udp.replied = true
-	n.udpToTapFlow(fl, size, gso)
+	n.udpToTapFlow(fl, b, size, gso)
 }
 
-func (n *NAT) udpToTapFlow(fl *flow, size, gso int) {
+func (n *NAT) udpToTapFlow(fl *flow, b []byte, size, gso int) {
 	hl := vswitch.VnetLen + vswitch.EthLen + vswitch.IPv4Len + vswitch.UDPLen
 	if fl.v6 {
 		hl += vswitch.IPv6Len - vswitch.IPv4Len
 	}
-	b := n.buf[bufData-hl : bufData+size]
+	b = b[bufData-hl : bufData+size]
 	n.udpFrame(fl, b, size, gso)
 	fl.bytes[1] += uint64(size)
 	n.toPort(fl, b)

@@ -171,6 +171,9 @@ func (s *Switch) decide(f *Frame) (Action, uint32) {
 		}
 		return s.gateway.Resolve(f), i
 	}
+	if br.NoICC && f.Class&ClassNeighbour == 0 {
+		return Drop(ICC), i // neighbours are asked for: what follows is silence, as behind a firewall
+	}
 	if dst.Multicast() {
 		return s.group(f, dst), i
 	}

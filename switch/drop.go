@@ -25,6 +25,8 @@ const (
 	Reflected
 	Loop
 	Isolated
+	ICC
+	Internal
 	NotForGateway
 	TTLExceeded
 	HostLoopback
@@ -78,6 +80,8 @@ var reasonTable = [NumReasons]ReasonInfo{
 	UnknownMAC:        {"unknown-mac", "No port of this bridge holds the destination MAC.", "The container that had it is gone; its neighbours notice when their ARP entry ages."},
 	Reflected:         {"reflected", "The destination is on the port that the frame came from.", ""},
 	Loop:              {"loop", "Two ports are joined outside of the switch: addresses jump between them.", "Take one of the two links away; the port opens again by itself."},
+	ICC:               {"icc", "Containers of this network do not reach each other (icc is off).", "Create the network without `com.docker.network.bridge.enable_icc=false`, or publish the port."},
+	Internal:          {"internal", "The network is internal: nothing is routed off it.", "Put the container on another network, too."},
 	Isolated:          {"isolated", "The destination belongs to another bridge.", "Put both containers on one network, or publish the port."},
 	NotForGateway:     {"not-for-gateway", "The frame is for the gateway's MAC but for a neighbour's address.", "The container's netmask or ARP table is wrong."},
 	TTLExceeded:       {"ttl-exceeded", "The packet's hop limit ended at the gateway.", ""},

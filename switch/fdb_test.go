@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/gopacket/layers"
 	"tapswitch/switch"
 	"tapswitch/switch/switchtest"
 )
@@ -467,6 +468,20 @@ func TestLoopOpensAgain(t *testing.T) {
 	port.Send(frame, frame, frame)
 	if got := a.Stats.RxFrames; got != heard+3 {
 		t.Errorf("after 10 s %d of 3 frames were delivered; dropped %v", got-heard, port.Dropped())
+	}
+}
+
+// TestForeignUnicastIsNoLoop: what is not flooded cannot go around, so a trusted
+// port may send from a container's address as much as it likes.
+func TestForeignUnicastIsNoLoop(t *testing.T) {
+	n := switchtest.NewNet(t)
+	br := n.Bridge("bridge", "172.17.0.0/16")
+	a, b, vm := n.Host(br, "a", "172.17.0.2"), n.Host(br, "b", "172.17.0.3"), n.Trusted(br, "vm", "172.17.0.9")
+	for range 100 {
+		vm.Send(with(vm.To(a), func(p *switchtest.Packet) { p.SrcMAC = b.MAC }).TCP(layers.TCP{SrcPort: 1, DstPort: 2, SYN: true}, nil))
+	}
+	if vm.Blocked() || a.Stats.RxFrames != 100 {
+		t.Errorf("%d of 100 frames; dropped %v", a.Stats.RxFrames, vm.Dropped())
 	}
 }
 

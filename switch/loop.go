@@ -37,7 +37,6 @@ const (
 	portFrames = 64      // a port's share of one turn, in frames
 	portBytes  = 1 << 20 // and in bytes
 	maxEvents  = 256
-	spinFor    = 50_000 // ns without work before the thread sleeps
 )
 
 // Watch registers fd with epoll under t.
@@ -100,28 +99,60 @@ func (s *Switch) Post(f func()) bool {
 		return false
 	}
 	s.commands = append(s.commands, f)
+	s.posting.Add(1)
 	s.mu.Unlock()
 	if s.awake.CompareAndSwap(false, true) {
-		one := uint64(1)
-		unix.Write(s.wakefd, (*[8]byte)(unsafe.Pointer(&one))[:])
+		s.wakeUp()
 	}
+	s.posting.Done()
 	return true
 }
 
-// Close ends Run and waits for it; ports stay attached and their devices open.
+func (s *Switch) wakeUp() {
+	one := uint64(1)
+	unix.Write(s.wakefd, (*[8]byte)(unsafe.Pointer(&one))[:])
+}
+
+// Close ends Run and waits for it, or sees to it that it never begins; ports
+// stay attached and their devices open.
 func (s *Switch) Close() {
 	s.mu.Lock()
-	already := s.stopping.Swap(true)
+	first := !s.stopping.Swap(true)
+	if first && s.ran {
+		s.wakeUp()
+	}
 	s.mu.Unlock()
-	if !already {
-		one := uint64(1)
-		unix.Write(s.wakefd, (*[8]byte)(unsafe.Pointer(&one))[:])
+	if first && !s.ran {
+		s.obey()
+		close(s.done)
 	}
 	<-s.done
+	s.posting.Wait() // they may still write to the descriptor
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.epfd >= 0 {
+		unix.Close(s.epfd)
+		unix.Close(s.wakefd)
+		s.epfd, s.wakefd = -1, -1
+	}
+}
+
+// begin says whether Run may go on: Close was not faster.
+func (s *Switch) begin() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopping.Load() {
+		return false
+	}
+	s.ran = true
+	return true
 }
 
 // Run is the loop. It locks its thread and returns after Close.
 func (s *Switch) Run() {
+	if !s.begin() {
+		return
+	}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	defer close(s.done)
@@ -130,6 +161,9 @@ func (s *Switch) Run() {
 		n := s.wait(s.timeout(&idleSince))
 		s.tick()
 		if n > 0 {
+			if idleSince != 0 {
+				s.spin.arrived(s.nowNs - idleSince)
+			}
 			idleSince = 0
 		}
 		for i := range n {
@@ -156,6 +190,7 @@ func (s *Switch) Poll() {
 	for _, p := range s.ports {
 		if p != nil && p.Device.FD() < 0 {
 			s.drain(p)
+			s.settle()
 		}
 	}
 	for {
@@ -177,9 +212,7 @@ func (s *Switch) turn() bool {
 		} else if s.gateway != nil && s.gateway.Run(t) {
 			s.queue = append(s.queue, t)
 		}
-		if s.gateway != nil {
-			s.gateway.Flush()
-		}
+		s.settle()
 	}
 	s.spare = q[:0]
 	if s.awake.Load() {
@@ -187,7 +220,7 @@ func (s *Switch) turn() bool {
 	}
 	if s.gateway != nil && s.nextDue != 0 && s.nowNs >= s.nextDue {
 		s.nextDue = s.gateway.Expire(s.nowNs)
-		s.gateway.Flush()
+		s.settle()
 	}
 	return !s.stopping.Load()
 }
@@ -208,9 +241,15 @@ func (s *Switch) obey() {
 	for _, f := range todo {
 		f()
 	}
+	s.settle()
+}
+
+// settle sends what was put off for the sake of what might come next.
+func (s *Switch) settle() {
 	if s.gateway != nil {
 		s.gateway.Flush()
 	}
+	s.depart()
 }
 
 // timeout is how long to wait for events, in ms: not at all while there is
@@ -223,7 +262,7 @@ func (s *Switch) timeout(idleSince *int64) int {
 	if *idleSince == 0 {
 		*idleSince = now
 	}
-	if now-*idleSince < s.cfg.Spin {
+	if now-*idleSince < s.spin.span {
 		return 0
 	}
 	if s.nextDue == 0 {

@@ -2,6 +2,8 @@ package vswitch_test
 
 import (
 	"bytes"
+	"os"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -305,6 +307,45 @@ func TestLastCommandRuns(t *testing.T) {
 	sw.Close()
 	if !ran {
 		t.Error("a command that was taken did not run")
+	}
+}
+
+// TestCloseGivesBack the descriptors, whether the switch ran or not, and how
+// often it is closed.
+func TestCloseGivesBack(t *testing.T) {
+	open := func() int {
+		d, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(d)
+	}
+	runtime.GC() // whatever other tests left to finalizers
+	before := open()
+	for i := range 20 {
+		sw, err := vswitch.New(vswitch.Config{Spin: -1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ran := false
+		sw.Post(func() { ran = true })
+		switch i % 3 {
+		case 0:
+			go sw.Run()
+			sw.Do(func() {})
+		case 1:
+			go sw.Run() // may come too late
+		}
+		sw.Close()
+		sw.Close()
+		if !ran {
+			t.Errorf("round %d: a command that was taken did not run", i)
+		}
+		sw.Run() // returns
+		sw.Unwatch(0)
+	}
+	if after := open(); after > before {
+		t.Errorf("%d descriptors are open, %d were", after, before)
 	}
 }
 

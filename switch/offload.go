@@ -23,8 +23,8 @@ func finishChecksum(b []byte, v Vnet) {
 	start := VnetLen + int(v.CsumStart)
 	at := start + int(v.CsumOff)
 	sum := Checksum(b[start:], 0)
-	if sum == 0 {
-		sum = 0xffff // a UDP checksum of 0 means none (RFC 768); the same sum for TCP
+	if sum == 0 && v.CsumOff == 6 {
+		sum = 0xffff // a UDP checksum of 0 means none (RFC 768)
 	}
 	put16(b[at:], sum)
 	clear(b[:VnetLen])
@@ -119,7 +119,7 @@ func (f *Frame) fixSegment(seg []byte, off, n int, id uint16, last bool) {
 		src, dst = ip[12:16], ip[16:20]
 	}
 	sum := Checksum(l4, PseudoSum(src, dst, f.Proto, len(l4)))
-	if sum == 0 {
+	if sum == 0 && f.Proto == ProtoUDP {
 		sum = 0xffff
 	}
 	put16(l4[at:], sum)

@@ -88,6 +88,8 @@ type BridgeConfig struct {
 	Gateway6 netip.Addr
 	MTU      int
 	MaxFDB   int
+	NoICC    bool // containers of the bridge do not reach each other
+	Internal bool // nothing is routed off the bridge
 }
 
 // Bridge is an L2 domain: ports that see each other, and a gateway. The

@@ -16,8 +16,8 @@ type Config struct {
 	// Gone is called on its own goroutine when a port's device reports that its
 	// namespace is gone; the owner then calls RemovePort.
 	Gone func(*Port)
-	// Spin is how long the loop polls before it sleeps, in nanoseconds; 0 for the
-	// default, negative for never.
+	// Spin is how long the loop polls at most before it sleeps, in nanoseconds; 0
+	// for the default, negative for never.
 	Spin int64
 }
 
@@ -38,6 +38,7 @@ type Switch struct {
 	nowNs     int64
 	now32     uint32
 	nextDue   int64
+	spin      spin
 
 	queue  []Token
 	spare  []Token
@@ -47,10 +48,13 @@ type Switch struct {
 	readBuf         []byte
 	scratch         []byte
 	segBuf          []byte
+	train           train
 	mem             []byte
 
 	mu       sync.Mutex
 	commands []func()
+	posting  sync.WaitGroup // Posts that are not over
+	ran      bool
 	stopping atomic.Bool
 	awake    atomic.Bool
 	done     chan struct{}
@@ -59,15 +63,12 @@ type Switch struct {
 // New makes a switch without ports. gw may be set once with SetGateway before
 // Run.
 func New(cfg Config) (*Switch, error) {
-	s := &Switch{cfg: cfg, nextID: 1, done: make(chan struct{}), portGen: 1}
+	s := &Switch{cfg: cfg, nextID: 1, done: make(chan struct{}), portGen: 1, spin: newSpin(cfg.Spin)}
 	if s.cfg.Now == nil {
 		s.cfg.Now = Monotonic
 	}
 	if s.cfg.Logf == nil {
 		s.cfg.Logf = func(string, ...any) {}
-	}
-	if s.cfg.Spin == 0 {
-		s.cfg.Spin = spinFor
 	}
 	var err error
 	if s.epfd, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
@@ -77,12 +78,13 @@ func New(cfg Config) (*Switch, error) {
 		unix.Close(s.epfd)
 		return nil, fmt.Errorf("eventfd: %w", err)
 	}
-	if s.mem, err = OffHeap(3 * 128 << 10); err != nil {
+	if s.mem, err = OffHeap(4 * 128 << 10); err != nil {
 		unix.Close(s.epfd)
 		unix.Close(s.wakefd)
 		return nil, err
 	}
-	s.readBuf, s.scratch, s.segBuf = s.mem[:128<<10], s.mem[128<<10:256<<10], s.mem[256<<10:]
+	s.readBuf, s.scratch, s.segBuf = s.mem[:128<<10], s.mem[128<<10:256<<10], s.mem[256<<10:384<<10]
+	s.train.buf = s.mem[384<<10:]
 	s.readBuf = s.readBuf[:VnetLen+MaxFrame]
 	s.tick()
 	if err := s.Watch(s.wakefd, unix.EPOLLIN, MakeToken(kindWake, 0, 0)); err != nil {
@@ -231,6 +233,9 @@ func (s *Switch) newID() (PortID, bool) {
 func (s *Switch) RemovePort(p *Port) Device {
 	if s.ports[p.ID] != p {
 		return nil
+	}
+	if s.train.port == p {
+		s.depart()
 	}
 	if fd := p.Device.FD(); fd >= 0 {
 		s.Unwatch(fd)

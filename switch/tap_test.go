@@ -41,7 +41,7 @@ func startContainer(t *testing.T) *program {
 	}
 	f.Close()
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), containerVariable+"=1")
+	cmd.Env = append(os.Environ(), containerVariable+"=1", "GORACE=atexit_sleep_ms=0")
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNET,

@@ -219,3 +219,27 @@ func TestSignalsReachTheCommand(t *testing.T) {
 		t.Errorf("run on a switch that was taken down ends with %d\n%s", code, p.errs)
 	}
 }
+
+// Scripts that were written for Docker find what they look for.
+func TestInspectAsDocker(t *testing.T) {
+	b := newBench(t)
+	b.up("-c", b.write("c.yaml", twoBridges), "--ephemeral")
+	b.ok("run", "-d", "--network", "bridge2:ip=172.18.0.9,alias=db", "--name", "web", "-p", "127.0.0.1::80", "--", prog, "hold")
+	port := itoa(b.port("web", "tcp", 80))
+	for format, want := range map[string]string{
+		"{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}":                                    "172.18.0.9",
+		"{{.NetworkSettings.IPAddress}} {{.State.Status}} {{.State.Running}}":                         "172.18.0.9 running true",
+		`{{(index (index .NetworkSettings.Ports "80/tcp") 0).HostPort}}`:                              port,
+		"{{.Name}} {{.name}} {{.Config.Hostname}} {{json .NetworkSettings.Networks.bridge2.Aliases}}": `/web web web ["db"]`,
+		"{{index .Config.Cmd 1}}": "hold",
+	} {
+		for _, command := range [][]string{{"inspect"}, {"container", "inspect"}} {
+			if got := b.ok(append(command, "-f", format, "web")...); got != want {
+				t.Errorf("%s: %q, want %q", format, got, want)
+			}
+		}
+	}
+	b.fails(1, []string{"bogus"}, "inspect", "-f", "{{.bogus}}", "web")
+	b.fails(2, []string{"--format"}, "inspect", "-f", "{{", "web")
+	b.fails(3, []string{"nosuch"}, "inspect", "-f", "{{.name}}", "nosuch")
+}

@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -335,36 +334,6 @@ func (b *bench) serve(name string, flags ...string) *proc {
 	p := b.start(append(args, "--", prog, "serve", "80")...)
 	p.expect("listening")
 	return p
-}
-
-// eventually waits for a state of the kernel's that announces itself to nobody,
-// such as a descriptor that another process closes.
-func eventually(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	for end := time.Now().Add(patience); !is(); {
-		if time.Now().After(end) {
-			t.Fatalf("still waiting for: %s", what)
-		}
-		_, _ = unix.Poll(nil, 5)
-	}
-}
-
-// descriptors lists what a process has open: the kind of each, without numbers.
-func descriptors(t *testing.T, pid int) (out []string) {
-	t.Helper()
-	dir := "/proc/" + strconv.Itoa(pid) + "/fd/"
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range entries {
-		if l, err := os.Readlink(dir + e.Name()); err == nil {
-			kind, _, _ := strings.Cut(l, ":[")
-			out = append(out, kind)
-		}
-	}
-	slices.Sort(out)
-	return out
 }
 
 // lineLog keeps what is written to it, and lets a test wait for words.

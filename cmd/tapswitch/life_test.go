@@ -6,70 +6,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 )
-
-func itoa(n int) string { return strconv.Itoa(n) }
-
-// family lists the processes that descend from pid, and itself.
-func family(pid int) []int {
-	parent := make(map[int]int)
-	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
-	for _, f := range stats {
-		b, err := os.ReadFile(f)
-		if err != nil {
-			continue
-		}
-		rest := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
-		p, _ := strconv.Atoi(filepath.Base(filepath.Dir(f)))
-		parent[p], _ = strconv.Atoi(rest[1])
-	}
-	out := []int{pid}
-	for i := 0; i < len(out); i++ {
-		for p, of := range parent {
-			if of == out[i] {
-				out = append(out, p)
-			}
-		}
-	}
-	return out
-}
-
-// pidfds holds processes, so that their ends can be waited for.
-func pidfds(t *testing.T, pids []int) (fds []int) {
-	t.Helper()
-	for _, p := range pids {
-		fd, err := unix.PidfdOpen(p, 0)
-		if err != nil {
-			t.Fatalf("process %d: %v", p, err)
-		}
-		t.Cleanup(func() { unix.Close(fd) })
-		fds = append(fds, fd)
-	}
-	return fds
-}
-
-func alive(fd int) bool {
-	n, _ := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
-	return n == 0
-}
-
-// holders are the processes of ours that live in a namespace, or hold it open.
-func holders(inode string) (out []string) {
-	for _, pattern := range []string{"/proc/[0-9]*/ns/net", "/proc/[0-9]*/fd/*"} {
-		files, _ := filepath.Glob(pattern)
-		for _, f := range files {
-			if l, err := os.Readlink(f); err == nil && l == inode {
-				out = append(out, f)
-			}
-		}
-	}
-	return out
-}
 
 // The end, by whatever is asked for it, leaves no process, no namespace, no
 // socket and no host port.

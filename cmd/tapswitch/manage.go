@@ -245,6 +245,9 @@ func ago(t time.Time) string {
 }
 
 func networksOf(c *api.Container) string {
+	if len(c.Networks) == 0 {
+		return c.Mode
+	}
 	var out []string
 	for _, n := range c.Networks {
 		out = append(out, n.Network+"="+n.IP)
@@ -269,35 +272,6 @@ func hostPort(p api.Port) string {
 
 func portText(p api.Port) string {
 	return fmt.Sprintf("%s->%d/%s", hostPort(p), p.ContainerPort, p.Protocol)
-}
-
-func inspectCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "inspect NAME...", Short: "Show containers, with their counters, as a JSON array", Args: cobra.MinimumNArgs(1), ValidArgsFunction: completeContainers,
-		RunE: func(_ *cobra.Command, args []string) error {
-			c, err := connect()
-			if err != nil {
-				return err
-			}
-			list := []*api.Container{}
-			var last error
-			for _, n := range args {
-				var v api.Container
-				if err := c.Do("GET", "/containers/"+client.Escape(n), nil, &v); err != nil {
-					if last != nil {
-						report(nil, last)
-					}
-					last = err
-					continue
-				}
-				list = append(list, &v)
-			}
-			if err := printJSON(list); err != nil {
-				return err
-			}
-			return last
-		},
-	}
 }
 
 func portCommand() *cobra.Command {
@@ -342,71 +316,39 @@ func portCommand() *cobra.Command {
 	return cmd
 }
 
-func networkCommand() *cobra.Command {
-	var asJSON, quiet bool
-	list := func(*cobra.Command, []string) error {
-		c, err := connect()
-		if err != nil {
-			return err
-		}
-		var l []*api.Network
-		if err := c.Do("GET", "/networks", nil, &l); err != nil {
-			return err
-		}
-		switch {
-		case asJSON:
-			return printJSON(l)
-		case quiet:
-			for _, n := range l {
-				fmt.Println(n.ID[:12])
-			}
-			return nil
-		}
-		w := tabwriter.NewWriter(os.Stdout, 0, 0, 3, ' ', 0)
-		fmt.Fprintln(w, "ID\tNAME\tDRIVER\tSUBNETS\tCONTAINERS")
-		for _, n := range l {
-			var subs []string
-			for _, s := range n.Subnets {
-				subs = append(subs, s.Subnet.String())
-			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\n", n.ID[:12], n.Name, n.Driver, strings.Join(subs, ","), len(n.Containers))
-		}
-		return w.Flush()
+func publishCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "publish NAME SPEC...", Short: "Publish further ports of a running container", Args: cobra.MinimumNArgs(2), ValidArgsFunction: completeContainers,
+		Long: `Publish further ports of a running container: SPEC is [HOSTIP:][HOSTPORT[-END]]:PORT[-END][/udp], as with run -p. What was
+published is printed; all of it is, or nothing.`,
+		Example: "  tapswitch publish web 8443:443 127.0.0.1::53/udp",
+		RunE:    func(_ *cobra.Command, args []string) error { return changePorts("publish", args) },
 	}
-	cmd := &cobra.Command{Use: "network", Aliases: []string{"networks"}, Short: "List and show networks", Args: cobra.NoArgs, RunE: list}
-	ls := &cobra.Command{Use: "ls", Aliases: []string{"list"}, Short: "List networks", Args: cobra.NoArgs, RunE: list}
-	for _, x := range []*cobra.Command{cmd, ls} {
-		x.Flags().BoolVar(&asJSON, "json", false, "as JSON")
-		x.Flags().BoolVarP(&quiet, "quiet", "q", false, "ids only")
+}
+
+func unpublishCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "unpublish NAME SPEC...", Short: "Close published ports of a running container", Args: cobra.MinimumNArgs(2), ValidArgsFunction: completeContainers,
+		Long: `Close published ports of a running container: SPEC as with publish; what it leaves out stands for any. Connections that
+came through them go on.`,
+		Example: "  tapswitch unpublish web 443\n  tapswitch unpublish web 8080:80",
+		RunE:    func(_ *cobra.Command, args []string) error { return changePorts("unpublish", args) },
 	}
-	inspect := &cobra.Command{
-		Use: "inspect NAME...", Short: "Show networks as a JSON array", Args: cobra.MinimumNArgs(1), ValidArgsFunction: completeNetworks,
-		RunE: func(_ *cobra.Command, args []string) error {
-			c, err := connect()
-			if err != nil {
-				return err
-			}
-			out := []*api.Network{}
-			var last error
-			for _, a := range args {
-				var n api.Network
-				if err := c.Do("GET", "/networks/"+client.Escape(a), nil, &n); err != nil {
-					if last != nil {
-						report(nil, last)
-					}
-					last = err
-					continue
-				}
-				out = append(out, &n)
-			}
-			if err := printJSON(out); err != nil {
-				return err
-			}
-			return last
-		},
+}
+
+func changePorts(verb string, args []string) error {
+	c, err := connect()
+	if err != nil {
+		return err
 	}
-	cmd.AddCommand(ls, inspect)
-	return cmd
+	var ports []api.Port
+	if err := c.Do("POST", "/containers/"+client.Escape(args[0])+"/"+verb, api.Publish{Ports: args[1:]}, &ports); err != nil {
+		return err
+	}
+	for _, p := range ports {
+		fmt.Printf("%d/%s -> %s\n", p.ContainerPort, p.Protocol, hostPort(p))
+	}
+	return nil
 }
 
 // sortedKeys are a map's keys in order.

@@ -18,6 +18,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 )
@@ -33,6 +34,7 @@ var programs = map[string]func(args []string) int{
 	"lookup": progLookup,
 	"show":   progShow,
 	"hold":   progHold,
+	"route":  progRoute,
 	"within": progWithin,
 	"exit":   func(args []string) int { n, _ := strconv.Atoi(args[0]); return n },
 	"die":    progDie,
@@ -344,4 +346,12 @@ func progWithin(args []string) int {
 		return fail(err)
 	}
 	return fail(unix.Exec(prog, append([]string{prog}, args[1:]...), os.Environ()))
+}
+
+// progRoute GATEWAY adds a default route.
+func progRoute(args []string) int {
+	if err := netlink.RouteAdd(&netlink.Route{Gw: net.ParseIP(args[0])}); err != nil {
+		return fail(err)
+	}
+	return 0
 }

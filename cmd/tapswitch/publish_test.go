@@ -26,12 +26,17 @@ func asksFrom(t *testing.T, c *exec.Cmd, want string) {
 
 // A published port is reached from everywhere, and its server sees who asks;
 // where that address means something else in the container, it sees the gateway.
-func TestPublished(t *testing.T) {
+func TestPublished(t *testing.T) { published(t, 1) }
+
+// The same where clients and servers are on different threads of the switch.
+func TestPublishedAcrossThreads(t *testing.T) { published(t, 3) }
+
+func published(t *testing.T, threads int) {
 	l := newLab(t)
 	if l == nil {
 		return
 	}
-	l.up("-c", l.write("c.yaml", twoBridges+`
+	l.up("-c", l.write("c.yaml", fmt.Sprintf("threads: %d", threads)+twoBridges+`
   - {name: web, networks: [bridge], ip: 172.17.0.80, publish: ["8080:80", "8080:80/udp", "127.0.0.1:8081:80"]}
   - {name: also, networks: [bridge], ip: 172.17.0.81, publish: ["9000-9001:80", "80"]}
   - {name: v4, networks: [{name: only4, ip: 172.19.0.2}], publish: ["8082:80"]}
@@ -41,7 +46,6 @@ func TestPublished(t *testing.T) {
 	}
 	here := func(network, addr string) *exec.Cmd { return exec.Command(prog, "ask", network, addr, "hello") }
 	there := func(network, addr string) *exec.Cmd { return l.far("ask", network, addr, "hello") }
-	const refused = "10"
 	for _, c := range []struct {
 		from          func(network, addr string) *exec.Cmd
 		network, addr string
@@ -67,7 +71,6 @@ func TestPublished(t *testing.T) {
 	} {
 		asksFrom(t, c.from(c.network, c.addr), c.want)
 	}
-	silent := strconv.Itoa(askSilence)
 	for _, c := range []struct{ from, network, addr, want string }{
 		{"c1", "tcp", "192.0.2.1:8080", "from "},
 		{"c1", "udp", "192.0.2.1:8080", "from "},
@@ -76,6 +79,9 @@ func TestPublished(t *testing.T) {
 		{"c3", "tcp", "[2001:db8::1]:8080", "from "},
 		{"c3", "tcp", "172.18.0.1:8080", "from "},
 		{"c3", "tcp", "172.17.0.1:8080", "from "},
+		{"c3", "udp", "172.17.0.1:8080", "from "},
+		{"c1", "udp", "172.17.0.1:8080", "from "},
+		{"c3", "udp", "[fd00:17::1]:8080", "from "},
 		{"c3", "tcp", "172.17.0.1:80", silent},
 		{"web", "tcp", "192.0.2.1:8080", "from 172.17.0.1:"}, // itself, by way of the gateway
 		{"c1", "tcp", "192.0.2.1:8085", refused},
@@ -103,11 +109,11 @@ func TestOutside(t *testing.T) {
 		{"c1", "udp", "[2001:db8::2]:80", "from [2001:db8::1]:"},
 		{"plain", "tcp", "198.51.100.1:80", "from 192.0.2.1:"},
 		{"plain", "udp", "192.0.2.2:80", "from 192.0.2.1:"},
-		{"c1", "tcp", "198.51.100.1:81", strconv.Itoa(askRefused)},
-		{"c1", "udp", "198.51.100.1:81", strconv.Itoa(askRefused)},
-		{"c1", "tcp", "[2001:db8::2]:81", strconv.Itoa(askRefused)},
-		{"c1", "tcp", "203.0.113.1:80", strconv.Itoa(askUnreachable)},
-		{"c1", "udp", "203.0.113.1:80", strconv.Itoa(askUnreachable)},
+		{"c1", "tcp", "198.51.100.1:81", refused},
+		{"c1", "udp", "198.51.100.1:81", refused},
+		{"c1", "tcp", "[2001:db8::2]:81", refused},
+		{"c1", "tcp", "203.0.113.1:80", unreachable},
+		{"c1", "udp", "203.0.113.1:80", unreachable},
 	} {
 		l.asks(c.from, c.network, c.addr, c.want)
 	}
@@ -155,4 +161,52 @@ func TestOccupiedPort(t *testing.T) {
 	// With its container the port goes, and is free for the next.
 	b.ok("rm", "-f", "first")
 	b.ok("run", "--rm", "-p", taken+":80", "--", prog, "exit", "0")
+}
+
+// Ports are published and closed while their container runs, and what is
+// published is again after a restart; connections outlive their port.
+func TestPublishLive(t *testing.T) {
+	l := newLab(t)
+	if l == nil {
+		return
+	}
+	file := l.write("c.yaml", "threads: 2"+twoBridges)
+	l.up("-c", file)
+	l.ok("run", "-d", "--name", "web", "--", prog, "serve", "80")
+	far := func(network, addr, want string) { t.Helper(); asksFrom(t, l.far("ask", network, addr, "hello"), want) }
+	far("tcp", "192.0.2.1:8080", refused)
+	if got := l.ok("publish", "web", "8080:80", "192.0.2.1:8081:80/udp"); !strings.Contains(got, "80/tcp -> 0.0.0.0:8080") || !strings.Contains(got, "80/udp -> 192.0.2.1:8081") {
+		t.Errorf("published: %s", got)
+	}
+	far("tcp", "192.0.2.1:8080", "from 192.0.2.2:")
+	far("tcp", "[2001:db8::1]:8080", "from [2001:db8::2]:")
+	far("udp", "192.0.2.1:8081", "from 192.0.2.2:")
+	for _, c := range []string{"c1", "c3", "plain"} { // on either thread
+		l.asks(c, "tcp", "192.0.2.1:8080", "from ")
+	}
+	l.fails(1, []string{"8080", "web"}, "publish", "c1", "9090:80", "8080:80")
+	if got := l.ok("port", "c1"); got != "" {
+		t.Errorf("half of what failed is published: %s", got)
+	}
+	l.fails(1, []string{"nonsense"}, "publish", "web", "nonsense")
+	l.fails(3, []string{"nosuch"}, "publish", "nosuch", "80")
+	l.fails(3, []string{"81", "port web"}, "unpublish", "web", "80/udp", "81")
+	far("udp", "192.0.2.1:8081", "from 192.0.2.2:") // still there
+	l.ok("down")
+	l.up("-c", file)
+	far("tcp", "192.0.2.1:8080", "from 192.0.2.2:")
+	l.ok("unpublish", "web", "80/udp")
+	l.ok("unpublish", "web", "8080:80")
+	far("tcp", "192.0.2.1:8080", refused)
+	l.asks("c1", "tcp", "192.0.2.1:8080", refused)
+	l.asks("c3", "tcp", "192.0.2.1:8080", refused)
+	if got := l.ok("port", "web"); got != "" {
+		t.Errorf("still published: %s", got)
+	}
+	l.ok("publish", "c1", "8080:80")
+	l.ok("publish", "c2", "7000-7199:7000-7199") // many at once
+	if n := len(l.inspect("c2").Ports); n != 400 {
+		t.Errorf("%d listeners of 200 ports and two families", n)
+	}
+	l.ok("unpublish", "c2", "7000-7199")
 }

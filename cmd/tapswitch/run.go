@@ -55,7 +55,7 @@ Without a switch running, a private one is made for as long as the command runs.
 	fl := cmd.Flags()
 	fl.SetInterspersed(false)
 	fl.StringVar(&f.name, "name", "", "name (default: one is made up)")
-	fl.StringArrayVar(&f.networks, "network", nil, "`NET[:ip=A,ip6=A,mac=M,alias=N,ifname=I]` to be on (repeat it for more; the first has the default route); --net is the same")
+	fl.StringArrayVar(&f.networks, "network", nil, "`NET[:ip=A,ip6=A,mac=M,alias=N,ifname=I]` to be on (repeat it for more; the first has the default route), or none, or host; --net is the same")
 	fl.SetNormalizeFunc(networkAlias)
 	fl.StringArrayVarP(&f.publish, "publish", "p", nil, "`[HOSTIP:][HOSTPORT]:PORT[/udp]` to publish, as docker's -p")
 	fl.StringArrayVarP(&f.env, "env", "e", nil, "`K=V`, or K for our own value")
@@ -130,6 +130,9 @@ func createRequest(f runFlags, args []string) (*api.Create, error) {
 		}
 		req.Networks = append(req.Networks, a)
 	}
+	if len(req.Networks) == 1 && req.Networks[0].Network == "host" && len(req.Publish) > 0 {
+		fmt.Fprintln(os.Stderr, "WARNING: Published ports are discarded when using host network mode")
+	}
 	for _, kv := range f.env {
 		if !strings.Contains(kv, "=") {
 			v, ok := os.LookupEnv(kv)
@@ -175,6 +178,9 @@ func parseAttachment(s string) (api.Attachment, error) {
 	a := api.Attachment{Network: name}
 	if name == "" {
 		return a, fmt.Errorf("--network %q: a name must stand first", s)
+	}
+	if name == "container" {
+		return a, fmt.Errorf("--network %s: sharing another container's network: not yet", s)
 	}
 	for _, kv := range strings.Split(opts, ",") {
 		if kv == "" {

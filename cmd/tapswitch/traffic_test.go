@@ -20,12 +20,15 @@ containers:
   - {name: plain, networks: [bridge], ip: 172.17.0.4, offload: off}
 `
 
+// What asks may want instead of an answer: ask's exit codes.
+var refused, silent, unreachable = itoa(askRefused), itoa(askSilence), itoa(askUnreachable)
+
 // asks runs `ask` in a container and wants an answer that begins with want, or
 // the exit code that stands there.
 func (b *bench) asks(from, network, addr, want string) {
 	b.t.Helper()
 	args := []string{"exec", from, "--", prog, "ask", network, addr, "hello"}
-	if want == strconv.Itoa(askSilence) {
+	if want == silent {
 		args = append(args, "400ms")
 	}
 	r := b.try(args...)
@@ -46,7 +49,6 @@ func TestNeighbours(t *testing.T) {
 	for _, c := range []string{"c2", "c3", "plain"} {
 		b.start("exec", c, "--", prog, "serve", "80").expect("listening")
 	}
-	const refused = "10" // askRefused
 	for _, c := range []struct{ from, network, addr, want string }{
 		{"c1", "tcp", "172.17.0.3:80", "from 172.17.0.2:"},
 		{"c1", "udp", "172.17.0.3:80", "from 172.17.0.2:"},
@@ -106,8 +108,8 @@ func TestIsolation(t *testing.T) {
 		}
 	}
 	for _, network := range []string{"tcp", "udp"} {
-		b.asks("c1", network, "172.18.0.2:80", strconv.Itoa(askSilence))
-		b.asks("c3", network, "172.17.0.3:80", strconv.Itoa(askSilence))
+		b.asks("c1", network, "172.18.0.2:80", silent)
+		b.asks("c3", network, "172.17.0.3:80", silent)
 	}
 	b.fails(askSilence, nil, "exec", "c1", prog, "ping", "172.18.0.2", "300ms")
 	b.fails(askSilence, nil, "exec", "c1", prog, "ping", "172.18.0.1", "300ms")
@@ -130,7 +132,7 @@ func TestTwoNetworks(t *testing.T) {
 	b.asks("c1", "tcp", "172.17.0.20:80", "from 172.17.0.2:")
 	b.asks("c3", "tcp", "172.18.0.20:80", "from 172.18.0.2:")
 	b.asks("c3", "tcp4", "second:80", "from 172.18.0.2:")
-	b.asks("c1", "tcp", "172.18.0.20:80", strconv.Itoa(askSilence))
+	b.asks("c1", "tcp", "172.18.0.20:80", silent)
 	s := b.show("exec", "both", prog, "show")
 	if len(s.Ifaces) != 3 || s.Ifaces["eth0"][0] != "172.17.0.20/16" || s.Ifaces["eth1"][0] != "172.18.0.20/16" {
 		t.Errorf("interfaces: %v", s.Ifaces)
@@ -164,12 +166,12 @@ func TestHostLoopbackIsClosed(t *testing.T) {
 	port := strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
 	file := b.write("c.yaml", twoBridges)
 	b.up("-c", file)
-	b.asks("c1", "tcp", "172.17.0.1:"+port, strconv.Itoa(askRefused))
+	b.asks("c1", "tcp", "172.17.0.1:"+port, refused)
 	// These are the container's own loopback, and never leave it.
 	for _, a := range []string{"127.0.0.1", "127.1.2.3", "0.0.0.0", "[::1]", "[::]", "[::ffff:127.0.0.1]"} {
-		b.asks("c1", "tcp", a+":"+port, strconv.Itoa(askRefused))
+		b.asks("c1", "tcp", a+":"+port, refused)
 	}
-	b.asks("c1", "tcp", "169.254.169.254:80", strconv.Itoa(askUnreachable))
+	b.asks("c1", "tcp", "169.254.169.254:80", unreachable)
 	select {
 	case who := <-reached:
 		t.Errorf("a container got through to the host's loopback, as %s", who)
@@ -181,5 +183,5 @@ func TestHostLoopbackIsClosed(t *testing.T) {
 	if who := <-reached; who != "127.0.0.1" {
 		t.Errorf("the host's loopback is reached as %s", who)
 	}
-	b.asks("c1", "tcp", "172.17.0.1:1", strconv.Itoa(askRefused))
+	b.asks("c1", "tcp", "172.17.0.1:1", refused)
 }

@@ -106,6 +106,19 @@ func (in *Inside) Configure(c Interface) error {
 			return fmt.Errorf("interface %s: address %s: %w", c.Name, a, err)
 		}
 	}
+	return in.defaultRoutes(idx, c)
+}
+
+// DefaultRoute adds the default routes of an interface that is there.
+func (in *Inside) DefaultRoute(c Interface) error {
+	idx, err := in.index(c.Name)
+	if err != nil {
+		return fmt.Errorf("interface %s: %w", c.Name, err)
+	}
+	return in.defaultRoutes(idx, c)
+}
+
+func (in *Inside) defaultRoutes(idx int, c Interface) error {
 	for _, gw := range []netip.Addr{c.Gateway, c.Gateway6} {
 		if !gw.IsValid() {
 			continue

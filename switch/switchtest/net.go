@@ -37,7 +37,7 @@ type Net struct {
 	Hosts   []*Host
 }
 
-// NewNet makes a switch without bridges.
+// NewNet makes a switch without bridges. It is closed when the test ends.
 func NewNet(t testing.TB) *Net {
 	t.Helper()
 	n := &Net{T: t, Clock: NewClock(), Gateway: new(Gateway)}
@@ -45,6 +45,7 @@ func NewNet(t testing.TB) *Net {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(sw.Close)
 	sw.SetGateway(n.Gateway)
 	n.Switch = sw
 	return n

@@ -49,15 +49,46 @@ func (e *Error) WithHint(format string, args ...any) *Error {
 
 // Network is one network as `network ls` and `network inspect` show it.
 type Network struct {
-	ID         string     `json:"id"`
-	Name       string     `json:"name"`
-	Driver     string     `json:"driver"`
-	Internal   bool       `json:"internal"`
-	Subnets    []Subnet   `json:"subnets"`
-	MTU        int        `json:"mtu"`
-	MAC        string     `json:"gateway_mac"`
-	Origin     string     `json:"origin"`
-	Containers []Attached `json:"containers"`
+	ID       string    `json:"id"`
+	Name     string    `json:"name"`
+	Driver   string    `json:"driver"`
+	Internal bool      `json:"internal"`
+	ICC      bool      `json:"icc"`
+	Subnets  []Subnet  `json:"subnets"`
+	MTU      int       `json:"mtu"`
+	MAC      string    `json:"gateway_mac"`
+	Origin   string    `json:"origin"`
+	Created  time.Time `json:"created"`
+
+	Labels     map[string]string `json:"labels"`
+	Options    map[string]string `json:"options"`
+	Containers []Attached        `json:"containers"`
+}
+
+// NetworkCreate asks for a network. What is left out is chosen: a subnet of
+// Docker's default pools that nothing here uses, the subnet's first address as
+// the gateway.
+type NetworkCreate struct {
+	Name     string            `json:"name"`
+	Driver   string            `json:"driver,omitempty"` // bridge
+	Subnets  []string          `json:"subnets,omitempty"`
+	Gateways []string          `json:"gateways,omitempty"`
+	IPv6     bool              `json:"ipv6,omitempty"`
+	Internal bool              `json:"internal,omitempty"`
+	Labels   map[string]string `json:"labels,omitempty"`
+	Options  map[string]string `json:"options,omitempty"`
+	Origin   string            `json:"origin,omitempty"`
+}
+
+// NetworkConnect puts a running container on a network, or takes it off.
+type NetworkConnect struct {
+	Container string `json:"container"`
+	Attachment
+}
+
+// Pruned lists the networks that nobody used and that were removed.
+type Pruned struct {
+	Networks []string `json:"networks"`
 }
 
 // Subnet is a network's address range and gateway.
@@ -86,6 +117,7 @@ type Container struct {
 	ExitCode *int       `json:"exit_code,omitempty"`
 	Command  []string   `json:"command"`
 	Created  time.Time  `json:"created"`
+	Mode     string     `json:"network_mode"` // none, host, or the network of the default route
 	Networks []Endpoint `json:"networks"`
 	Ports    []Port     `json:"ports"`
 	Hostname string     `json:"hostname,omitempty"`
@@ -125,9 +157,14 @@ type Port struct {
 	ContainerPort uint16 `json:"container_port"`
 }
 
+// Publish names published ports, as `docker run -p` does.
+type Publish struct {
+	Ports []string `json:"ports"`
+}
+
 // Attachment asks for a network.
 type Attachment struct {
-	Network string   `json:"network"`
+	Network string   `json:"network,omitempty"`
 	IP      string   `json:"ip,omitempty"`
 	IP6     string   `json:"ip6,omitempty"`
 	MAC     string   `json:"mac,omitempty"`

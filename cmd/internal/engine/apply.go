@@ -42,6 +42,13 @@ func (e *Engine) Apply(c porter.Config) error {
 // API, before anything is changed. The lock is held.
 func (e *Engine) refuse(c *configs.Config) error {
 	changed := e.changedNetworks(c)
+	for _, n := range e.sortedNetworks() {
+		for _, w := range c.Networks {
+			if n.origin != "file" && (w.Name == n.cfg.Name || w.Subnet.Overlaps(n.cfg.Subnet) || w.Subnet6.IsValid() && n.cfg.Subnet6.IsValid() && w.Subnet6.Overlaps(n.cfg.Subnet6)) {
+				return api.Errorf(api.Conflict, "network %s (%s) meets network %s (%s), made by command", w.Name, w.Subnet, n.cfg.Name, n.cfg.Subnet).WithHint("remove that first: tapswitch network rm %s", n.cfg.Name)
+			}
+		}
+	}
 	for _, x := range e.sortedContainers() {
 		if x.origin == "file" {
 			continue
@@ -203,7 +210,7 @@ func (e *Engine) createConfigured(c configs.Container) (finish func() error, err
 		nets = append(nets, w)
 	}
 	if len(nets) == 0 {
-		nets = []api.Attachment{{Network: "none"}}
+		nets = []api.Attachment{{Network: modeNone}}
 	}
 	if len(nets) == 1 {
 		nets[0].IfName = c.IfName

@@ -22,15 +22,16 @@ type endpoint struct {
 	ifname  string
 	aliases []string
 	gateway bool          // holds the default route
-	port    *vswitch.Port // nil while no TAP is there; the loop's alone
+	seat    *vswitch.Seat // nil while no TAP is there; under the container's wiring
 }
 
 // published is one host listener of a container.
 type published struct {
 	spec forward.Spec
 	addr netip.AddrPort
-	id   uint32 // the NAT's, once live; these three are the loop's alone
+	id   uint32 // the NAT's, once live; these are under the container's wiring
 	live bool
+	home int // the shard it is live in
 	fd   int // until the NAT owns it
 }
 
@@ -46,41 +47,91 @@ func (e *Engine) plan(wants []api.Attachment) (eps []*endpoint, err error) {
 	if len(wants) == 0 {
 		wants = []api.Attachment{{}}
 	}
-	if len(wants) == 1 && wants[0].Network == "none" {
+	if mode := modeOf(wants); mode != "" {
+		if len(wants) > 1 {
+			return nil, api.Errorf(api.BadRequest, "conflicting options: %s goes with no other network", mode)
+		}
+		if w := wants[0]; w.IP != "" || w.IP6 != "" || w.MAC != "" || len(w.Aliases) > 0 || w.IfName != "" {
+			return nil, api.Errorf(api.BadRequest, "network %s has neither addresses nor names", mode)
+		}
 		return nil, nil
 	}
-	for i, w := range wants {
-		ep := &endpoint{aliases: w.Aliases, ifname: w.IfName, gateway: i == 0}
-		if ep.net, err = e.network(w.Network); err != nil {
-			return eps, err
-		}
-		if slices.ContainsFunc(eps, func(x *endpoint) bool { return x.net == ep.net }) {
-			return eps, api.Errorf(api.BadRequest, "network %s is named twice", ep.net.cfg.Name)
-		}
-		if ep.ifname == "" {
-			ep.ifname = fmt.Sprintf("eth%d", i)
-		}
-		if ep.ip, err = address(ep.net.pool4, w.IP); err != nil {
+	for _, w := range wants {
+		ep, err := e.planOne(w, eps)
+		if err != nil {
 			return eps, err
 		}
 		eps = append(eps, ep)
-		if ep.net.pool6 != nil {
-			if ep.ip6, err = address(ep.net.pool6, w.IP6); err != nil {
-				return eps, err
-			}
-		} else if w.IP6 != "" {
-			return eps, api.Errorf(api.BadRequest, "network %s has no IPv6 subnet for %s", ep.net.cfg.Name, w.IP6)
-		}
-		ep.mac = ipam.MAC(ep.ip)
-		if w.MAC != "" {
-			m, err := net.ParseMAC(w.MAC)
-			if err != nil || len(m) != 6 || m[0]&1 != 0 {
-				return eps, api.Errorf(api.BadRequest, "%q is no unicast MAC address", w.MAC)
-			}
-			ep.mac = vswitch.MAC(m)
-		}
 	}
 	return eps, nil
+}
+
+// What stands for a network and is none, in Docker's words.
+const (
+	modeNone = "none" // only lo
+	modeHost = "host" // the host's own network namespace
+)
+
+// modeOf is the one of those words that wants hold, or "".
+func modeOf(wants []api.Attachment) string {
+	for _, w := range wants {
+		if w.Network == modeNone || w.Network == modeHost {
+			return w.Network
+		}
+	}
+	return ""
+}
+
+// planOne takes addresses on one more network for a container that has others.
+// On error nothing is taken. The lock is held.
+func (e *Engine) planOne(w api.Attachment, others []*endpoint) (*endpoint, error) {
+	ep := &endpoint{aliases: w.Aliases, ifname: w.IfName}
+	var err error
+	if ep.net, err = e.network(w.Network); err != nil {
+		return nil, err
+	}
+	if slices.ContainsFunc(others, func(x *endpoint) bool { return x.net == ep.net }) {
+		return nil, api.Errorf(api.BadRequest, "network %s is named twice, or the container is on it already", ep.net.cfg.Name)
+	}
+	ep.gateway = !ep.net.cfg.Internal && gatewayOf(others) == nil
+	for i := 0; ep.ifname == ""; i++ {
+		name := fmt.Sprintf("eth%d", i)
+		if !slices.ContainsFunc(others, func(x *endpoint) bool { return x.ifname == name }) {
+			ep.ifname = name
+		}
+	}
+	ep.mac, err = macOf(w.MAC)
+	if err != nil {
+		return nil, err
+	}
+	if ep.net.pool6 == nil && w.IP6 != "" {
+		return nil, api.Errorf(api.BadRequest, "network %s has no IPv6 subnet for %s", ep.net.cfg.Name, w.IP6)
+	}
+	if ep.ip, err = address(ep.net.pool4, w.IP); err != nil {
+		return nil, err
+	}
+	if ep.net.pool6 != nil {
+		if ep.ip6, err = address(ep.net.pool6, w.IP6); err != nil {
+			release([]*endpoint{ep})
+			return nil, err
+		}
+	}
+	if w.MAC == "" {
+		ep.mac = ipam.MAC(ep.ip)
+	}
+	return ep, nil
+}
+
+// macOf reads a MAC address; none is none.
+func macOf(s string) (vswitch.MAC, error) {
+	if s == "" {
+		return vswitch.MAC{}, nil
+	}
+	m, err := net.ParseMAC(s)
+	if err != nil || len(m) != 6 || m[0]&1 != 0 {
+		return vswitch.MAC{}, api.Errorf(api.BadRequest, "%q is no unicast MAC address", s)
+	}
+	return vswitch.MAC(m), nil
 }
 
 // release gives the addresses back. The lock is held.
@@ -163,9 +214,7 @@ func (e *Engine) connect(c *container, taps []int) error {
 		}
 		devices = append(devices, d)
 	}
-	err := errors.New("the switch has stopped")
-	e.sw.Do(func() { err = e.connectOnLoop(c, eps, ports, devices) })
-	if err != nil {
+	if err := e.plug(c, eps, ports, devices); err != nil {
 		for _, d := range devices {
 			e.closeDevice(d)
 		}
@@ -174,42 +223,68 @@ func (e *Engine) connect(c *container, taps []int) error {
 	return nil
 }
 
-func (e *Engine) connectOnLoop(c *container, eps []*endpoint, ports []*published, devices []*vswitch.TAP) (err error) {
+// plug puts all interfaces of a container on one shard, and what it publishes.
+// On error nothing is attached, and the devices are still the caller's.
+func (e *Engine) plug(c *container, eps []*endpoint, ports []*published, devices []*vswitch.TAP) (err error) {
+	c.wiring.Lock()
+	defer c.wiring.Unlock()
 	defer func() {
 		if err == nil {
 			return
 		}
 		for _, ep := range eps {
-			if ep.port != nil {
-				e.sw.RemovePort(ep.port)
-				ep.port = nil
+			if ep.seat != nil {
+				e.path.RemovePort(ep.seat)
+				ep.seat = nil
 			}
 		}
-	}()
-	for i, ep := range eps {
-		addrs := []netip.Addr{ep.ip}
-		if ep.ip6.IsValid() {
-			addrs = append(addrs, ep.ip6)
+		for _, p := range ports {
+			e.retract(p)
 		}
-		ep.port, err = e.sw.AddPort(vswitch.PortConfig{Name: c.name + ":" + ep.ifname, Owner: c.id, Device: devices[i],
-			Bridge: ep.net.bridge, MAC: ep.mac, Addrs: addrs, Spoof: c.spoof})
-		if err != nil {
+	}()
+	home := e.path.Home()
+	for i, ep := range eps {
+		if err := e.plugOne(c, ep, home, devices[i]); err != nil {
 			return err
 		}
 	}
-	gw := gatewayOf(eps)
+	return e.serve(gatewayOf(eps), ports)
+}
+
+// plugOne makes a port of an endpoint's device. On error the device is still
+// the caller's.
+func (e *Engine) plugOne(c *container, ep *endpoint, home int, d vswitch.Device) (err error) {
+	addrs := []netip.Addr{ep.ip}
+	if ep.ip6.IsValid() {
+		addrs = append(addrs, ep.ip6)
+	}
+	ep.seat, err = e.path.AddPort(home, ep.net.bridge, vswitch.PortConfig{Name: c.name + ":" + ep.ifname, Owner: c.id, Device: d,
+		MAC: ep.mac, Addrs: addrs, Spoof: c.spoof})
+	return err
+}
+
+// serve lets the NAT take over what is published through an endpoint.
+func (e *Engine) serve(gw *endpoint, ports []*published) (err error) {
 	for _, p := range ports {
-		if gw == nil {
+		if gw == nil || gw.seat == nil {
 			return errors.New("published ports need a network")
 		}
-		p.id, err = e.nat.Publish(nat.Publish{Proto: uint8(p.spec.Proto), Host: p.addr, FD: p.fd, Port: gw.port,
+		p.id, err = e.path.publish(gw.seat, nat.Publish{Proto: uint8(p.spec.Proto), Host: p.addr, FD: p.fd,
 			ContainerPort: p.spec.ContainerPort, Target4: gw.ip, Target6: gw.ip6})
 		if err != nil {
 			return err
 		}
-		p.live = true
+		p.live, p.home = true, gw.seat.Shard
 	}
 	return nil
+}
+
+// retract tells the other shards of a published port that has gone with its
+// container's.
+func (e *Engine) retract(p *published) {
+	if p.live && p.fd >= 0 {
+		e.path.unpublished(p.home, uint8(p.spec.Proto), p.addr)
+	}
 }
 
 // detachAll takes a container's ports off the switch; published ports close
@@ -220,29 +295,37 @@ func (e *Engine) detachAll(c *container) {
 	e.mu.Unlock()
 	var devices []vswitch.Device
 	var last []api.Stats
-	e.sw.Do(func() {
-		for _, ep := range eps {
-			if ep.port != nil {
-				last = append(last, statsOf(ep.port))
-				if d := e.sw.RemovePort(ep.port); d != nil {
-					devices = append(devices, d)
-				}
-				ep.port = nil
-			}
+	c.wiring.Lock()
+	for _, ep := range eps {
+		if d, s := e.unplug(ep); d != nil {
+			devices, last = append(devices, d), append(last, s)
 		}
-		for _, p := range ports {
-			if !p.live {
-				forward.CloseAll([]forward.Listener{{FD: p.fd}})
-			}
-			p.live, p.fd = true, -1
+	}
+	for _, p := range ports {
+		if !p.live {
+			forward.CloseAll([]forward.Listener{{FD: p.fd}})
 		}
-	})
+		e.retract(p)
+		p.live, p.fd = true, -1
+	}
+	c.wiring.Unlock()
 	e.mu.Lock()
 	c.last = append(c.last, last...)
 	e.mu.Unlock()
 	for _, d := range devices {
 		e.closeDevice(d)
 	}
+}
+
+// unplug takes an endpoint's port off the switch and returns the device, which
+// is the caller's to close, and what the port counted; nil if there was none.
+func (e *Engine) unplug(ep *endpoint) (vswitch.Device, api.Stats) {
+	if ep.seat == nil {
+		return nil, api.Stats{}
+	}
+	d, s := e.path.RemovePort(ep.seat)
+	ep.seat = nil
+	return d, statsOf(s)
 }
 
 // portGone is called when a port's device reports the end of its namespace.

@@ -7,7 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"syscall"
+	"sync"
 	"time"
 
 	"tapswitch/cmd/internal/api"
@@ -35,6 +35,9 @@ const (
 
 // container is a namespace with a name on the switch.
 type container struct {
+	changing sync.Mutex // its networks; one change after the other
+	wiring   sync.Mutex // its ports on the switch; taken after the engine's lock is let go
+
 	id, name  string
 	kind      string
 	origin    string
@@ -56,6 +59,9 @@ type container struct {
 	ending    bool
 	from      any // the configuration it was made from, to tell a change
 }
+
+// onHost says whether the container has no network namespace of its own.
+func (c *container) onHost() bool { return modeOf(c.create.Networks) == modeHost }
 
 func gatewayOf(eps []*endpoint) *endpoint {
 	for _, ep := range eps {
@@ -88,8 +94,9 @@ func (e *Engine) newContainer(name, origin, kind string, nets []api.Attachment, 
 	if err != nil {
 		return nil, err
 	}
-	if len(ports) > 0 && len(eps) == 0 {
-		return nil, api.Errorf(api.BadRequest, "published ports need a network")
+	if len(ports) > 0 && gatewayOf(eps) == nil {
+		release(eps)
+		return nil, api.Errorf(api.BadRequest, "published ports need a network that is not internal")
 	}
 	bound, err := e.bindPorts(name, ports)
 	if err != nil {
@@ -161,6 +168,20 @@ func (e *Engine) prepare(req api.Create, files []int, from any) (c *container, f
 	if req.Origin == "" {
 		req.Origin = "api"
 	}
+	if modeOf(req.Networks) == modeHost {
+		switch {
+		case kind == kindHold:
+			closeFDs(files)
+			return nil, nil, api.Errorf(api.BadRequest, "a container without a command has nothing on the host's network")
+		case req.PlainTAP || req.Spoof:
+			closeFDs(files)
+			return nil, nil, api.Errorf(api.BadRequest, "conflicting options: the host's network has no interface of ours")
+		}
+		if len(req.Publish) > 0 {
+			e.log.Warn("published ports are discarded when using host network mode", "container", req.Name)
+			req.Publish = nil
+		}
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	c, err = e.newContainer(req.Name, req.Origin, kind, req.Networks, req.Publish)
@@ -222,12 +243,12 @@ func (e *Engine) spec(c *container) *porter.Spec {
 		host = c.name
 	}
 	s := &porter.Spec{ID: c.id, Name: c.name, Hostname: host, Mask: e.start.Mask, Command: req.Command, Env: environment(req, host),
-		Workdir: req.Workdir, TTY: req.TTY, Init: req.Init, Hold: c.kind == kindHold}
+		Workdir: req.Workdir, TTY: req.TTY, Init: req.Init, Hold: c.kind == kindHold, HostNet: c.onHost()}
+	if name, err := os.Hostname(); err == nil && s.HostNet && req.Hostname == "" {
+		s.Hostname = name
+	}
 	s.Resolv, s.Hosts = e.files(c, host)
 	s.Interfaces = interfaces(c, !req.PlainTAP, true)
-	for _, ep := range c.endpoints {
-		s.V6 = s.V6 || ep.ip6.IsValid()
-	}
 	if c.kind == kindRun {
 		c.log = filepath.Join(e.start.Logs, c.name+".log")
 		s.Log = c.log
@@ -278,266 +299,4 @@ func interfaces(c *container, offload, routes bool) []api.Interface {
 		out = append(out, i)
 	}
 	return out
-}
-
-// Exited is the porter's word that a container's first process has ended.
-func (e *Engine) Exited(id string, code int) {
-	e.mu.Lock()
-	c := e.containers[id]
-	e.mu.Unlock()
-	if c != nil {
-		e.ended(c, code)
-	}
-}
-
-// ended takes a container whose processes are gone off the switch: one of ours
-// stays listed as exited, a joined one leaves.
-func (e *Engine) ended(c *container, code int) {
-	e.mu.Lock()
-	if c.ending {
-		e.mu.Unlock()
-		return
-	}
-	c.ending = true
-	e.mu.Unlock()
-	e.detachAll(c)
-	if c.kind != kindJoin {
-		_, _, _ = e.porter.Call(porter.Message{Op: porter.OpRelease, Name: c.id})
-	}
-	e.mu.Lock()
-	if c.state == stateExited || e.containers[c.id] != c {
-		e.mu.Unlock()
-		return
-	}
-	release(c.endpoints)
-	c.state, c.code, c.pid = stateExited, code, 0
-	c.ports = nil
-	remove := c.kind == kindJoin || c.create.Remove
-	if remove {
-		e.unlist(c)
-		e.keepCode(c)
-		if c.log != "" {
-			_ = os.Remove(c.log)
-		}
-	}
-	close(c.done)
-	e.mu.Unlock()
-	e.log.Info("container ended", "container", c.name, "exit_code", code)
-	e.publishNames()
-	e.save()
-}
-
-// unlist takes a container out of the maps; its counters stay in the totals.
-// The lock is held.
-func (e *Engine) unlist(c *container) {
-	if e.containers[c.id] != c {
-		return
-	}
-	delete(e.containers, c.id)
-	delete(e.names, c.name)
-	t := &e.lastTotals
-	for _, s := range c.last {
-		t.RxFrames, t.RxBytes = t.RxFrames+s.RxFrames, t.RxBytes+s.RxBytes
-		t.TxFrames, t.TxBytes = t.TxFrames+s.TxFrames, t.TxBytes+s.TxBytes
-		for r, n := range s.Drops {
-			if t.Drops == nil {
-				t.Drops = make(map[string]uint64)
-			}
-			t.Drops[r] += n
-		}
-	}
-}
-
-// keepCode remembers how a container that removed itself ended, for a wait that
-// comes a moment later. The lock is held.
-func (e *Engine) keepCode(c *container) {
-	for id, x := range e.codes {
-		if time.Since(x.at) > time.Minute {
-			delete(e.codes, id)
-		}
-	}
-	e.codes[c.id] = exited{c.code, time.Now()}
-}
-
-// Wait waits for a container's end and returns its exit code.
-func (e *Engine) Wait(name string, gone <-chan struct{}) (int, error) {
-	e.mu.Lock()
-	if x, ok := e.codes[name]; ok {
-		e.mu.Unlock()
-		return x.code, nil
-	}
-	c, err := e.find(name)
-	e.mu.Unlock()
-	if err != nil {
-		return 0, err
-	}
-	select {
-	case <-c.done:
-		return c.code, nil
-	case <-gone:
-		return 0, api.Errorf(api.Failed, "the client left")
-	case <-e.ctx.Done():
-		return 137, nil
-	}
-}
-
-// Signal sends a signal to a container's command.
-func (e *Engine) Signal(name string, sig syscall.Signal) error {
-	c, state, err := e.look(name)
-	if err != nil {
-		return err
-	}
-	if c.kind != kindRun || state != stateRunning {
-		return api.Errorf(api.Conflict, "container %s has no command that runs", c.name)
-	}
-	_, _, err = e.porter.Call(porter.Message{Op: porter.OpSignal, Name: c.id, Signal: int(sig)})
-	return err
-}
-
-// Stop ends a container: SIGTERM, and SIGKILL when patience is over. A held or
-// joined one leaves the switch.
-func (e *Engine) Stop(name string, patience time.Duration) error {
-	c, state, err := e.look(name)
-	if err != nil {
-		return err
-	}
-	switch {
-	case state == stateExited:
-		return nil
-	case c.kind != kindRun:
-		e.ended(c, 0)
-		return nil
-	}
-	_ = e.Signal(c.id, syscall.SIGTERM)
-	t := time.NewTimer(patience)
-	defer t.Stop()
-	select {
-	case <-c.done:
-		return nil
-	case <-t.C:
-	}
-	_ = e.Signal(c.id, syscall.SIGKILL)
-	select {
-	case <-c.done:
-	case <-e.ctx.Done():
-	}
-	return nil
-}
-
-// Remove takes a container away; one that runs only by force.
-func (e *Engine) Remove(name string, force bool) error {
-	c, state, err := e.look(name)
-	if err != nil {
-		return err
-	}
-	if state != stateExited {
-		if !force && c.kind == kindRun {
-			return api.Errorf(api.Conflict, "container %s is running", c.name).WithHint("stop it first, or use rm -f")
-		}
-		e.remove(c)
-	} else {
-		e.erase(c)
-	}
-	e.save()
-	return nil
-}
-
-// remove ends and erases a container.
-func (e *Engine) remove(c *container) {
-	if c.kind == kindRun {
-		_ = e.Signal(c.id, syscall.SIGKILL)
-		select {
-		case <-c.done:
-		case <-e.ctx.Done():
-		}
-	} else {
-		e.ended(c, 0)
-	}
-	e.erase(c)
-}
-
-func (e *Engine) erase(c *container) {
-	e.mu.Lock()
-	e.unlist(c)
-	log := c.log
-	e.mu.Unlock()
-	if log != "" {
-		_ = os.Remove(log)
-	}
-	e.publishNames()
-}
-
-// Exec runs a command in a container; files are its standard files, which the
-// engine takes over. The session's end is told by Session.
-func (e *Engine) Exec(name string, x api.Exec, files []int) (string, error) {
-	defer closeFDs(files)
-	c, state, err := e.look(name)
-	if err != nil {
-		return "", err
-	}
-	if len(x.Command) == 0 {
-		return "", api.Errorf(api.BadRequest, "no command given")
-	}
-	if state != stateRunning {
-		return "", api.Errorf(api.Conflict, "container %s is not running", c.name)
-	}
-	req := api.Create{Env: slices.Concat(c.create.Env, x.Env), TTY: x.TTY}
-	host := c.create.Hostname
-	if host == "" {
-		host = c.name
-	}
-	spec := &porter.ExecSpec{Command: x.Command, Env: environment(req, host), Workdir: x.Workdir, TTY: x.TTY}
-	if spec.Workdir == "" {
-		spec.Workdir = c.create.Workdir
-	}
-	if c.kind == kindJoin {
-		if c.pid == 0 {
-			return "", api.Errorf(api.BadRequest, "container %s was joined by path: its other namespaces are unknown", c.name).WithHint("use its own tool, such as ip netns exec")
-		}
-		spec.Pid = c.pid
-	}
-	r, _, err := e.porter.Call(porter.Message{Op: porter.OpExec, Name: c.id, Exec: spec}, files...)
-	if err != nil {
-		return "", err
-	}
-	e.session(r.Name)
-	return r.Name, nil
-}
-
-// session finds or makes the channel that carries a session's exit code: the
-// porter's event may come before anybody waits.
-func (e *Engine) session(id string) chan int {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	ch := e.sessions[id]
-	if ch == nil {
-		ch = make(chan int, 1)
-		e.sessions[id] = ch
-	}
-	return ch
-}
-
-// Ended is the porter's word that a session has ended.
-func (e *Engine) Ended(id string, code int) { e.session(id) <- code }
-
-// WaitSession waits for a session's end.
-func (e *Engine) WaitSession(id string, gone <-chan struct{}) (int, error) {
-	ch := e.session(id)
-	select {
-	case code := <-ch:
-		e.mu.Lock()
-		delete(e.sessions, id)
-		e.mu.Unlock()
-		return code, nil
-	case <-gone:
-		return 0, api.Errorf(api.Failed, "the client left")
-	case <-e.ctx.Done():
-		return 137, nil
-	}
-}
-
-// SignalSession sends a signal to a session's command.
-func (e *Engine) SignalSession(id string, sig syscall.Signal) error {
-	_, _, err := e.porter.Call(porter.Message{Op: porter.OpSignal, Name: id, Signal: int(sig)})
-	return err
 }

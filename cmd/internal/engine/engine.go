@@ -4,9 +4,13 @@
 //
 //	engine.go      the engine and its lock
 //	network.go     networks: addresses, bridges
+//	create_network.go  networks by command: default pools, Docker's options
 //	container.go   containers of ours: create, run, stop, remove
 //	join.go        namespaces of others: reserve, join, leave
 //	attach.go      endpoints: ports of the switch, published ports
+//	publish.go     further published ports for a container that runs
+//	connect.go     further networks for a container that runs
+//	datapath.go    the switch's shards and their gateways
 //	apply.go       the configuration: what differs from what is there
 //	state.go       what lasts over a restart
 //	names.go       DNS, resolv.conf and hosts
@@ -47,8 +51,7 @@ type Engine struct {
 	log    *slog.Logger
 	start  porter.Start
 	porter Porter
-	sw     *vswitch.Switch
-	nat    *nat.NAT
+	path   *datapath
 	dns    *forward.DNS
 	resolv *forward.Resolv
 
@@ -72,8 +75,7 @@ type Engine struct {
 	table     atomic.Pointer[nameTable]
 	lifetimes *lifetimes
 	closer    chan struct{} // bounds threads that close TAPs
-	closers   sync.WaitGroup
-	asking    atomic.Int64 // DNS questions in flight
+	asking    atomic.Int64  // DNS questions in flight
 	ctx       context.Context
 	cancel    context.CancelFunc
 }
@@ -96,18 +98,17 @@ func New(start porter.Start, p Porter, log *slog.Logger) (*Engine, error) {
 	e.upstreams.Store(&upstreamSet{})
 	logf := func(format string, args ...any) { log.Info(sprintf(format, args...)) }
 	var err error
-	if e.sw, err = vswitch.New(vswitch.Config{Logf: logf, Gone: e.portGone}); err != nil {
-		return nil, err
-	}
-	e.dns = forward.NewDNS(forward.DNSConfig{Names: e, Upstreams: e.resolvers, Logger: log})
+	e.dns = forward.NewDNS(forward.DNSConfig{Names: e, Upstreams: e.resolvers, Closed: e.closed, Logger: log})
 	limits := start.Config.Config.Limits
-	if e.nat, err = nat.New(e.sw, nat.Config{Local: e, Logf: logf, PerPort: limits.Flows, HalfOpen: limits.HalfOpen, Reassemblies: limits.Fragments}); err != nil {
+	e.path, err = newDatapath(start.Config.Config.Threads, vswitch.Config{Logf: logf, Gone: e.portGone},
+		nat.Config{Local: e, Logf: logf, PerPort: limits.Flows, HalfOpen: limits.HalfOpen, Reassemblies: limits.Fragments})
+	if err != nil {
 		return nil, err
 	}
 	if e.lifetimes, err = newLifetimes(); err != nil {
 		return nil, err
 	}
-	go e.sw.Run()
+	e.path.Run()
 	e.setPolicy(start.Config.Config)
 	go e.watchHost()
 	return e, nil
@@ -127,8 +128,10 @@ func (e *Engine) Close() {
 	for _, c := range all {
 		e.detachAll(c)
 	}
-	e.sw.Close()
-	e.closers.Wait()
+	e.path.Close()
+	for range cap(e.closer) {
+		e.closer <- struct{}{} // the last of those that close
+	}
 }
 
 // closeDevice closes a device on a thread of its own: each takes up to 20 ms.
@@ -136,10 +139,8 @@ func (e *Engine) closeDevice(d vswitch.Device) {
 	if d == nil {
 		return
 	}
-	e.closers.Add(1)
 	e.closer <- struct{}{}
 	go func() {
-		defer e.closers.Done()
 		_ = d.Close()
 		<-e.closer
 	}()
@@ -205,7 +206,7 @@ func (e *Engine) SetConfigError(s string) {
 // setPolicy tells the gateway what containers may reach of the host.
 func (e *Engine) setPolicy(c *configs.Config) {
 	p := nat.Policy{LoopbackAll: c.Host.Loopback.All, LoopbackPorts: c.Host.Loopback.List, HostAddress: c.Host.Address, HostAddrs: hostAddrs()}
-	e.sw.Do(func() { e.nat.SetPolicy(p) })
+	e.path.setPolicy(p)
 	e.upstreams.Store(&upstreamSet{fixed: c.DNS.Upstream})
 }
 

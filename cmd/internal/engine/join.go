@@ -1,14 +1,11 @@
 package engine
 
 import (
-	"os"
-	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
 	"tapswitch/cmd/internal/api"
 	"tapswitch/cmd/internal/porter"
-	"tapswitch/switch"
 )
 
 // Lifetimes of a joined namespace: how its end is learnt.
@@ -116,8 +113,7 @@ func (e *Engine) enter(c *container, pid int, fds []int) error {
 	}
 	e.mu.Unlock()
 	if pidfd >= 0 {
-		f := os.NewFile(uintptr(pidfd), "pidfd")
-		e.lifetimes.watch(f, c.done, func() {
+		e.lifetimes.watch(pidfd, c.done, func() {
 			e.log.Info("process ended", "container", c.name, "pid", pid)
 			e.ended(c, -1)
 		})
@@ -141,44 +137,5 @@ func (e *Engine) Leave(name, network string) error {
 		e.ended(c, 0)
 		return nil
 	}
-	return e.leaveOne(c, network)
-}
-
-// leaveOne takes a joined namespace off one network; with the last one it
-// leaves the switch. What it publishes goes with the network of its default
-// route.
-func (e *Engine) leaveOne(c *container, network string) error {
-	e.mu.Lock()
-	i := slices.IndexFunc(c.endpoints, func(ep *endpoint) bool { return ep.net.cfg.Name == network })
-	if i < 0 {
-		e.mu.Unlock()
-		return api.Errorf(api.NotFound, "container %s is not on network %s", c.name, network).WithHint("tapswitch inspect %s shows where it is", c.name)
-	}
-	if len(c.endpoints) == 1 {
-		e.mu.Unlock()
-		e.ended(c, 0)
-		return nil
-	}
-	ep := c.endpoints[i]
-	c.endpoints = slices.Concat(c.endpoints[:i], c.endpoints[i+1:])
-	if ep.gateway {
-		c.ports = nil
-	}
-	e.mu.Unlock()
-	var d vswitch.Device
-	var last []api.Stats
-	e.sw.Do(func() {
-		if ep.port != nil {
-			last = append(last, statsOf(ep.port))
-			d, ep.port = e.sw.RemovePort(ep.port), nil
-		}
-	})
-	e.closeDevice(d)
-	e.mu.Lock()
-	c.last = append(c.last, last...)
-	release([]*endpoint{ep})
-	e.mu.Unlock()
-	e.publishNames()
-	e.save()
-	return nil
+	return e.Disconnect(network, c.name)
 }

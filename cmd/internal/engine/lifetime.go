@@ -2,7 +2,6 @@ package engine
 
 import (
 	"fmt"
-	"os"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -18,8 +17,7 @@ type lifetimes struct {
 }
 
 type watched struct {
-	f     *os.File
-	stop  <-chan struct{}
+	fd    int
 	ended func()
 }
 
@@ -34,15 +32,16 @@ func newLifetimes() (*lifetimes, error) {
 }
 
 // watch calls ended once when the process of pidfd has ended; it takes the
-// file over, and gives it up when stop is closed.
-func (l *lifetimes) watch(pidfd *os.File, stop <-chan struct{}, ended func()) {
+// descriptor over, and gives it up when stop is closed.
+func (l *lifetimes) watch(pidfd int, stop <-chan struct{}, ended func()) {
 	l.mu.Lock()
 	l.next++
 	id := l.next
-	l.pending[id] = watched{pidfd, stop, ended}
-	l.mu.Unlock()
+	l.pending[id] = watched{pidfd, ended}
 	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: id}
-	if err := unix.EpollCtl(l.epfd, unix.EPOLL_CTL_ADD, int(pidfd.Fd()), &ev); err != nil {
+	err := unix.EpollCtl(l.epfd, unix.EPOLL_CTL_ADD, pidfd, &ev)
+	l.mu.Unlock()
+	if err != nil {
 		l.take(id)
 		go ended()
 		return
@@ -55,14 +54,14 @@ func (l *lifetimes) watch(pidfd *os.File, stop <-chan struct{}, ended func()) {
 
 func (l *lifetimes) take(id int32) func() {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	w, ok := l.pending[id]
-	delete(l.pending, id)
-	l.mu.Unlock()
 	if !ok {
 		return nil
 	}
-	_ = unix.EpollCtl(l.epfd, unix.EPOLL_CTL_DEL, int(w.f.Fd()), nil)
-	w.f.Close()
+	delete(l.pending, id)
+	_ = unix.EpollCtl(l.epfd, unix.EPOLL_CTL_DEL, w.fd, nil)
+	unix.Close(w.fd)
 	return w.ended
 }
 

@@ -17,16 +17,19 @@ type nameTable struct {
 	byBridge map[string]map[string][]netip.Addr
 	reverse  map[string]map[netip.Addr]string
 	subnets  []netip.Prefix
+	internal map[string]bool // bridges
+	scopes   map[string][]string
 }
 
 // publishNames makes a new snapshot.
 func (e *Engine) publishNames() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	t := &nameTable{byBridge: make(map[string]map[string][]netip.Addr), reverse: make(map[string]map[netip.Addr]string)}
+	t := &nameTable{byBridge: make(map[string]map[string][]netip.Addr), reverse: make(map[string]map[netip.Addr]string), internal: make(map[string]bool), scopes: make(map[string][]string)}
 	for _, n := range e.networks {
 		t.byBridge[n.cfg.Name] = make(map[string][]netip.Addr)
 		t.reverse[n.cfg.Name] = make(map[netip.Addr]string)
+		t.internal[n.cfg.Name] = n.cfg.Internal
 		t.subnets = append(t.subnets, n.cfg.Subnet)
 		if n.cfg.Subnet6.IsValid() {
 			t.subnets = append(t.subnets, n.cfg.Subnet6)
@@ -36,8 +39,15 @@ func (e *Engine) publishNames() {
 		if c.state != stateRunning {
 			continue
 		}
+		var on []string
 		for _, ep := range c.endpoints {
 			t.add(c, ep)
+			on = append(on, ep.net.cfg.Name)
+		}
+		if len(on) > 1 {
+			for _, ep := range c.endpoints {
+				t.scopes[scope(ep.net.cfg.Name, ep.ip)], t.scopes[scope(ep.net.cfg.Name, ep.ip6)] = on, on
+			}
 		}
 	}
 	e.table.Store(t)
@@ -71,16 +81,51 @@ func (t *nameTable) add(c *container, ep *endpoint) {
 	}
 }
 
+// scope names who asks: a container that is on several networks knows the names
+// of all, whichever gateway it asks.
+func scope(bridge string, client netip.Addr) string { return bridge + " " + client.String() }
+
+// bridges are those whose names a scope knows; a bridge is a scope, too.
+func (t *nameTable) bridges(s string) []string {
+	if on := t.scopes[s]; on != nil {
+		return on
+	}
+	bridge, _, _ := strings.Cut(s, " ")
+	return []string{bridge}
+}
+
 // Lookup is forward.Names.
-func (e *Engine) Lookup(bridge, name string) ([]netip.Addr, bool) {
-	a, ok := e.table.Load().byBridge[bridge][name]
-	return a, ok
+func (e *Engine) Lookup(scope, name string) (all []netip.Addr, ok bool) {
+	t := e.table.Load()
+	for _, bridge := range t.bridges(scope) {
+		if a, is := t.byBridge[bridge][name]; is {
+			all, ok = append(all, a...), true
+		}
+	}
+	return all, ok
 }
 
 // Reverse is forward.Names.
-func (e *Engine) Reverse(bridge string, a netip.Addr) (string, bool) {
-	n, ok := e.table.Load().reverse[bridge][a]
-	return n, ok
+func (e *Engine) Reverse(scope string, a netip.Addr) (string, bool) {
+	t := e.table.Load()
+	for _, bridge := range t.bridges(scope) {
+		if n, is := t.reverse[bridge][a]; is {
+			return n, true
+		}
+	}
+	return "", false
+}
+
+// closed says whether other names than their own are not asked for: all of a
+// scope's networks are internal.
+func (e *Engine) closed(scope string) bool {
+	t := e.table.Load()
+	for _, bridge := range t.bridges(scope) {
+		if !t.internal[bridge] {
+			return false
+		}
+	}
+	return true
 }
 
 // Local is forward.Names.
@@ -116,8 +161,8 @@ func (e *Engine) Datagram(q nat.Query, b []byte) bool {
 	query := append([]byte(nil), b...)
 	go func() {
 		defer e.asking.Add(-1)
-		if a := e.dns.Answer(e.ctx, q.Bridge, true, query, 0); a != nil {
-			e.nat.Reply(q, a)
+		if a := e.dns.Answer(e.ctx, scope(q.Bridge, q.Client.Addr()), true, query, 0); a != nil {
+			q.Reply(a)
 		}
 	}()
 	return true
@@ -136,7 +181,7 @@ func (e *Engine) Stream(q nat.Query, ready func(fd int)) {
 		}
 		ready(fd)
 		forward.ServeTCP(e.ctx, conn, func(query []byte) []byte {
-			return e.dns.Answer(e.ctx, q.Bridge, false, query, 0)
+			return e.dns.Answer(e.ctx, scope(q.Bridge, q.Client.Addr()), false, query, 0)
 		})
 	}()
 }
@@ -192,6 +237,8 @@ func (e *Engine) files(c *container, host string) (resolv, hosts string) {
 	}
 	if gw := gatewayOf(c.endpoints); gw != nil {
 		fmt.Fprintf(&r, "nameserver %s\n", gw.net.cfg.Gateway)
+	} else if len(c.endpoints) > 0 {
+		fmt.Fprintf(&r, "nameserver %s\n", c.endpoints[0].net.cfg.Gateway)
 	}
 	if s := e.resolv.Search(); len(s) > 0 {
 		fmt.Fprintf(&r, "search %s\n", strings.Join(s, " "))

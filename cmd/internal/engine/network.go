@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 	"sort"
+	"strings"
+	"time"
 
 	"tapswitch/cmd/internal/api"
 	"tapswitch/configs"
@@ -18,8 +20,10 @@ type network struct {
 	origin string
 	pool4  *ipam.Pool
 	pool6  *ipam.Pool // nil without an IPv6 subnet
-	bridge *vswitch.Bridge
+	bridge *vswitch.Segment
 	order  uint64
+	at     time.Time
+	made   api.NetworkCreate // of one that no file made
 }
 
 // addNetwork makes a network. The lock is held.
@@ -29,11 +33,11 @@ func (e *Engine) addNetwork(c configs.Network, origin string) (*network, error) 
 	}
 	for _, n := range e.networks {
 		if n.cfg.Subnet.Overlaps(c.Subnet) || c.Subnet6.IsValid() && n.cfg.Subnet6.IsValid() && n.cfg.Subnet6.Overlaps(c.Subnet6) {
-			return nil, api.Errorf(api.Conflict, "network %s overlaps network %s", c.Name, n.cfg.Name)
+			return nil, api.Errorf(api.Conflict, "network %s (%s) overlaps network %s (%s)", c.Name, both(c), n.cfg.Name, both(n.cfg))
 		}
 	}
 	e.order++
-	n := &network{id: newID(), cfg: c, origin: origin, order: e.order}
+	n := &network{id: newID(), cfg: c, origin: origin, order: e.order, at: time.Now()}
 	var err error
 	if n.pool4, err = ipam.New(c.Subnet, c.Gateway); err != nil {
 		return nil, api.Errorf(api.BadRequest, "network %s: %v", c.Name, err)
@@ -43,22 +47,26 @@ func (e *Engine) addNetwork(c configs.Network, origin string) (*network, error) 
 			return nil, api.Errorf(api.BadRequest, "network %s: %v", c.Name, err)
 		}
 	}
-	e.sw.Do(func() {
-		n.bridge = e.sw.AddBridge(vswitch.BridgeConfig{Name: c.Name, Subnet: c.Subnet, Gateway: c.Gateway,
-			Subnet6: c.Subnet6, Gateway6: c.Gateway6, MTU: c.MTU, MaxFDB: e.start.Config.Config.Limits.FDB})
-	})
+	n.bridge = e.path.AddBridge(vswitch.BridgeConfig{Name: c.Name, Subnet: c.Subnet, Gateway: c.Gateway,
+		Subnet6: c.Subnet6, Gateway6: c.Gateway6, MTU: c.MTU, MaxFDB: e.start.Config.Config.Limits.FDB, Internal: c.Internal, NoICC: c.NoICC})
 	e.networks[c.Name] = n
 	return n, nil
+}
+
+// both are a network's subnets, for people.
+func both(c configs.Network) string {
+	if c.Subnet6.IsValid() {
+		return c.Subnet.String() + ", " + c.Subnet6.String()
+	}
+	return c.Subnet.String()
 }
 
 // removeNetwork takes an unused network away. The lock is held.
 func (e *Engine) removeNetwork(n *network) error {
 	if users := e.usersOf(n); len(users) > 0 {
-		return api.Errorf(api.Conflict, "network %s is in use by %v", n.cfg.Name, users)
+		return api.Errorf(api.Conflict, "network %s has active endpoints: %s", n.cfg.Name, strings.Join(users, ", ")).WithHint("tapswitch rm -f %s", users[0])
 	}
-	var err error
-	e.sw.Do(func() { err = e.sw.RemoveBridge(n.bridge) })
-	if err != nil {
+	if err := e.path.RemoveBridge(n.bridge); err != nil {
 		return err
 	}
 	delete(e.networks, n.cfg.Name)
@@ -80,10 +88,7 @@ func (e *Engine) usersOf(n *network) (users []string) {
 // network finds a network by name, or the default one. The lock is held.
 func (e *Engine) network(name string) (*network, error) {
 	if name != "" {
-		if n := e.networks[name]; n != nil {
-			return n, nil
-		}
-		return nil, api.Errorf(api.NotFound, "network %s not found", name).WithHint("tapswitch network ls lists them")
+		return e.findNetwork(name)
 	}
 	if n := e.networks["bridge"]; n != nil {
 		return n, nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"tapswitch/cmd/internal/api"
 )
@@ -18,7 +19,16 @@ const stateVersion = 1
 
 type savedState struct {
 	Version    int              `json:"version"`
+	Networks   []savedNetwork   `json:"networks,omitempty"`
 	Containers []savedContainer `json:"containers"`
+}
+
+// savedNetwork is the request that makes a network again, with what was chosen
+// for it.
+type savedNetwork struct {
+	ID      string            `json:"id"`
+	Created time.Time         `json:"created"`
+	Create  api.NetworkCreate `json:"create"`
 }
 
 type savedContainer struct {
@@ -40,6 +50,11 @@ func (e *Engine) save() {
 		return // ending takes all away, which is no change; nor is what was before
 	}
 	s := savedState{Version: stateVersion, Containers: []savedContainer{}}
+	for _, n := range e.sortedNetworks() {
+		if n.origin != "file" {
+			s.Networks = append(s.Networks, n.saved())
+		}
+	}
 	for _, c := range e.sortedContainers() {
 		if c.origin != "file" && !c.attached && c.state == stateRunning {
 			s.Containers = append(s.Containers, c.saved())
@@ -48,6 +63,16 @@ func (e *Engine) save() {
 	if err := writeFile(e.start.State, s); err != nil {
 		e.log.Error("state file", "path", e.start.State, "err", err)
 	}
+}
+
+func (n *network) saved() savedNetwork {
+	r := n.made
+	r.Name, r.Origin = n.cfg.Name, n.origin
+	r.Subnets, r.Gateways = []string{n.cfg.Subnet.String()}, []string{n.cfg.Gateway.String()}
+	if n.cfg.Subnet6.IsValid() {
+		r.Subnets, r.Gateways = append(r.Subnets, n.cfg.Subnet6.String()), append(r.Gateways, n.cfg.Gateway6.String())
+	}
+	return savedNetwork{ID: n.id, Created: n.at, Create: r}
 }
 
 // saved is the request that makes the container again, with the addresses and
@@ -62,7 +87,10 @@ func (c *container) saved() savedContainer {
 		nets = append(nets, w)
 	}
 	if len(nets) == 0 {
-		nets = []api.Attachment{{Network: "none"}}
+		nets = []api.Attachment{{Network: modeNone}}
+		if c.onHost() {
+			nets[0].Network = modeHost
+		}
 	}
 	var pubs []string
 	seen := make(map[string]bool)
@@ -112,6 +140,17 @@ func (e *Engine) restore() (restored int, problems []error) {
 	var s savedState
 	if err := json.Unmarshal(b, &s); err != nil || s.Version != stateVersion {
 		return 0, []error{fmt.Errorf("state file %s is of no use (version %d, %v): moved to %s.bad", e.start.State, s.Version, err, e.start.State), os.Rename(e.start.State, e.start.State+".bad")}
+	}
+	for _, n := range s.Networks {
+		made, err := e.createNetwork(n.Create)
+		if err != nil {
+			problems = append(problems, fmt.Errorf("not restored: %w", err))
+			continue
+		}
+		e.mu.Lock()
+		made.id, made.at = n.ID, n.Created
+		e.mu.Unlock()
+		restored++
 	}
 	for _, c := range s.Containers {
 		var err error

@@ -1,13 +1,13 @@
 package engine
 
 import (
+	"maps"
 	"net/netip"
 	"os"
 	"sort"
 	"time"
 
 	"tapswitch/cmd/internal/api"
-	"tapswitch/nat"
 	"tapswitch/switch"
 )
 
@@ -45,14 +45,14 @@ func (e *Engine) Container(name string) (*api.Container, error) {
 	v := c.view()
 	eps := c.endpoints
 	e.mu.Unlock()
-	e.sw.Do(func() {
-		for i, ep := range eps {
-			if ep.port != nil {
-				s := statsOf(ep.port)
-				v.Networks[i].Stats = &s
-			}
+	c.wiring.Lock()
+	for i, ep := range eps {
+		if ep.seat != nil {
+			s := e.path.stats(ep.seat)
+			v.Networks[i].Stats = &s
 		}
-	})
+	}
+	c.wiring.Unlock()
 	return v, nil
 }
 
@@ -70,6 +70,14 @@ func (c *container) view() *api.Container {
 		code := c.code
 		v.ExitCode = &code
 	}
+	v.Mode = modeNone
+	if gw := gatewayOf(c.endpoints); gw != nil {
+		v.Mode = gw.net.cfg.Name
+	} else if len(c.endpoints) > 0 {
+		v.Mode = c.endpoints[0].net.cfg.Name
+	} else if c.onHost() {
+		v.Mode = modeHost
+	}
 	for _, ep := range c.endpoints {
 		a := api.Endpoint{Network: ep.net.cfg.Name, IP: ep.ip.String(), MAC: ep.mac.String(), Gateway: ep.net.cfg.Gateway.String(), IfName: ep.ifname, Aliases: ep.aliases}
 		if ep.ip6.IsValid() {
@@ -78,15 +86,9 @@ func (c *container) view() *api.Container {
 		v.Networks = append(v.Networks, a)
 	}
 	for _, p := range c.ports {
-		v.Ports = append(v.Ports, api.Port{Protocol: p.spec.Proto.String(), HostIP: p.addr.Addr().String(), HostPort: p.addr.Port(), ContainerPort: p.spec.ContainerPort})
+		v.Ports = append(v.Ports, p.view())
 	}
 	return v
-}
-
-// statsOf reads a port's counters. It runs on the switch's thread.
-func statsOf(p *vswitch.Port) api.Stats {
-	s := p.Stats
-	return api.Stats{RxFrames: s.RxFrames, RxBytes: s.RxBytes, TxFrames: s.TxFrames, TxBytes: s.TxBytes, Upcalls: s.Upcalls, Hits: s.Hits, Drops: drops(&s.Drops)}
 }
 
 func drops(d *[vswitch.NumReasons]uint64) map[string]uint64 {
@@ -114,23 +116,19 @@ func (e *Engine) Networks() []*api.Network {
 func (e *Engine) Network(name string) (*api.Network, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	n := e.networks[name]
-	if n == nil {
-		for _, x := range e.networks {
-			if len(name) >= 3 && len(name) <= len(x.id) && x.id[:len(name)] == name {
-				n = x
-			}
-		}
-	}
-	if n == nil {
-		return nil, api.Errorf(api.NotFound, "network %s not found", name).WithHint("tapswitch network ls lists them")
+	n, err := e.findNetwork(name)
+	if err != nil {
+		return nil, err
 	}
 	return e.viewNetwork(n), nil
 }
 
 func (e *Engine) viewNetwork(n *network) *api.Network {
-	v := &api.Network{ID: n.id, Name: n.cfg.Name, Driver: "bridge", MTU: n.cfg.MTU, Origin: n.origin, MAC: n.bridge.MAC.String(),
+	v := &api.Network{ID: n.id, Name: n.cfg.Name, Driver: "bridge", MTU: n.cfg.MTU, Internal: n.cfg.Internal, ICC: !n.cfg.NoICC, Created: n.at.UTC().Truncate(time.Millisecond),
+		Labels: map[string]string{}, Options: map[string]string{}, Origin: n.origin, MAC: n.bridge.MAC().String(),
 		Subnets: []api.Subnet{{Subnet: n.cfg.Subnet, Gateway: n.cfg.Gateway}}, Containers: []api.Attached{}}
+	maps.Copy(v.Labels, n.made.Labels)
+	maps.Copy(v.Options, n.made.Options)
 	if n.cfg.Subnet6.IsValid() {
 		v.Subnets = append(v.Subnets, api.Subnet{Subnet: n.cfg.Subnet6, Gateway: n.cfg.Gateway6})
 	}
@@ -182,18 +180,14 @@ func (e *Engine) Status() *api.Status {
 	for _, x := range gone {
 		add(x)
 	}
-	e.sw.Do(func() {
-		for _, b := range e.sw.Bridges() {
+	e.path.Each(func(_ int, sw *vswitch.Switch) {
+		for _, b := range sw.Bridges() {
 			for _, p := range b.Ports() {
-				add(statsOf(p))
+				add(statsOf(p.Stats))
 			}
 		}
-		s.Flows = e.nat.Counts()
-		n := e.nat.Stats
-		s.NAT = map[string]uint64{"tcp_opened": n.TCPOpened, "tcp_accepted": n.TCPAccepted, "tcp_reset": n.TCPReset, "tcp_retransmits": n.TCPRetransmits,
-			"tcp_timeouts": n.TCPTimeouts, "udp_flows": n.UDPFlows, "ping_flows": n.PingFlows, "pair_flows": n.PairFlows, "spilled_bytes": n.SpillBytes,
-			"fragments": n.Fragments, "reassembled": n.Reassembled, "socket_errors": n.Errors}
 	})
+	s.Flows, s.NAT = e.path.counts()
 	d := e.dns.Stats()
 	s.DNS = map[string]uint64{"queries": d.Queries, "local": d.Local, "forwarded": d.Forwarded, "failed": d.Failed, "refused": d.Refused, "timeouts": d.Timeouts}
 	return s
@@ -210,14 +204,12 @@ func (e *Engine) gone() (out []api.Stats) {
 // FDB lists all forwarding databases.
 func (e *Engine) FDB() []api.FDBEntry {
 	out := []api.FDBEntry{}
-	e.sw.Do(func() {
-		for _, b := range e.sw.Bridges() {
+	e.path.Each(func(_ int, sw *vswitch.Switch) {
+		for _, b := range sw.Bridges() {
 			for _, x := range b.FDB() {
-				r := api.FDBEntry{Network: b.Name, MAC: x.MAC.String(), Static: x.Static, AgeSec: x.Age}
-				if p := e.sw.Port(x.Port); p != nil {
-					r.Interface = p.Name
+				if p := sw.Port(x.Port); p != nil && !p.Mirror() { // its home knows best
+					out = append(out, api.FDBEntry{Network: b.Name, MAC: x.MAC.String(), Interface: p.Name, Static: x.Static, AgeSec: x.Age})
 				}
-				out = append(out, r)
 			}
 		}
 	})
@@ -230,21 +222,13 @@ func (e *Engine) FDB() []api.FDBEntry {
 // Flows lists all flows.
 func (e *Engine) Flows() []api.Flow {
 	out := []api.Flow{}
-	var list []nat.Flow
-	names := make(map[vswitch.PortID]string)
-	e.sw.Do(func() {
-		list = e.nat.Flows()
-		for _, b := range e.sw.Bridges() {
-			for _, p := range b.Ports() {
-				names[p.ID] = p.Name
-			}
+	e.path.Each(func(i int, sw *vswitch.Switch) {
+		for _, f := range e.path.nats[i].Flows() {
+			out = append(out, api.Flow{Protocol: protocol(f.Proto), Kind: f.Kind, State: f.State, Container: sw.Port(f.Port).Name,
+				Local: f.Local.String(), Remote: f.Remote.String(), HostLocal: text(f.Host), HostPeer: text(f.Peer), AgeSec: float64(f.Age) / 1e9,
+				TxBytes: f.Bytes[0], RxBytes: f.Bytes[1], TxPackets: f.Packets[0], RxPackets: f.Packets[1]})
 		}
 	})
-	for _, f := range list {
-		out = append(out, api.Flow{Protocol: protocol(f.Proto), Kind: f.Kind, State: f.State, Container: names[f.Port],
-			Local: f.Local.String(), Remote: f.Remote.String(), HostLocal: text(f.Host), HostPeer: text(f.Peer), AgeSec: float64(f.Age) / 1e9,
-			TxBytes: f.Bytes[0], RxBytes: f.Bytes[1], TxPackets: f.Packets[0], RxPackets: f.Packets[1]})
-	}
 	return out
 }
 

@@ -102,7 +102,7 @@ func namespacesOf(c *container, pid int) (map[string]*os.File, error) {
 	out := make(map[string]*os.File)
 	if c != nil && c.hold != nil {
 		for k, f := range c.hold {
-			fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+			fd, err := dupCloexec(f)
 			if err != nil {
 				return nil, err
 			}
@@ -129,6 +129,8 @@ func namespacesOf(c *container, pid int) (map[string]*os.File, error) {
 	}
 	return out, nil
 }
+
+func dupCloexec(f *os.File) (int, error) { return unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0) }
 
 func same(f *os.File, path string) bool {
 	var a, b unix.Stat_t
@@ -184,6 +186,13 @@ func ExecHelper() int {
 		}
 		unix.Close(fds[i])
 	}
+	if len(x.Files) > 0 {
+		if err := rewrite(x.Files); err != nil {
+			return fail(asError(err), 125)
+		}
+		_ = conn.Send(Message{Op: OpReady})
+		return 0
+	}
 	if x.Workdir != "" {
 		if err := unix.Chdir(x.Workdir); err != nil {
 			return fail(api.Errorf(api.Failed, "working directory %s: %v", x.Workdir, err), 125)
@@ -231,6 +240,25 @@ func ExecHelper() int {
 		return exitCode(unix.WaitStatus(ws))
 	}
 	return 125
+}
+
+// rewrite changes files of ours in place: they are mounted, so that a new one
+// would be another.
+func rewrite(files []File) error {
+	for _, f := range files {
+		w, err := os.OpenFile(f.Path, os.O_WRONLY|os.O_TRUNC, 0)
+		if err != nil {
+			return err
+		}
+		_, err = w.WriteString(f.Text)
+		if cerr := w.Close(); err == nil {
+			err = cerr
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Stage is the program StageName, process 1 of a fresh pid namespace: it shows

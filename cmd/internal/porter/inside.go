@@ -87,7 +87,9 @@ func prepare(spec *Spec) (fds []int, warnings []string, err error) {
 	if warnings, err = mountFiles(spec); err != nil {
 		return nil, nil, err
 	}
-	setSysctls(spec.V6)
+	if !spec.HostNet {
+		setSysctls()
+	}
 	for _, c := range spec.Interfaces {
 		fd, err := makeInterface(c)
 		if err != nil {
@@ -96,7 +98,7 @@ func prepare(spec *Spec) (fds []int, warnings []string, err error) {
 		}
 		fds = append(fds, fd)
 	}
-	if len(spec.Interfaces) == 0 {
+	if len(spec.Interfaces) == 0 && !spec.HostNet {
 		in, err := ns.OpenInside()
 		if err == nil {
 			_ = in.Loopback()
@@ -165,7 +167,7 @@ func parseInterface(c api.Interface) (ns.Interface, error) {
 
 // setSysctls gives the namespace what Docker gives: every group may ping, every
 // port may be bound. One that is missing is no reason to fail.
-func setSysctls(v6 bool) {
+func setSysctls() {
 	set := func(path, value string) bool {
 		return os.WriteFile("/proc/sys/net/"+path, []byte(value), 0) == nil
 	}
@@ -176,11 +178,9 @@ func setSysctls(v6 bool) {
 	for _, where := range []string{"all", "default"} {
 		set("ipv6/conf/"+where+"/accept_dad", "0")
 		set("ipv6/conf/"+where+"/accept_ra", "0")
-		if !v6 {
-			set("ipv6/conf/"+where+"/disable_ipv6", "1")
-		}
 	}
-	set("ipv6/conf/lo/disable_ipv6", "0")
+	// IPv6 stays on where no network has it: one may be connected later, and an
+	// interface has the addresses that it is given and no others.
 }
 
 // lookCommand finds a program as execvp(3) does, with the container's PATH.

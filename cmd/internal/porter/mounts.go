@@ -30,6 +30,9 @@ func mountFiles(spec *Spec) (warnings []string, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if spec.HostNet {
+		return warnings, nil // names are the host's, too
+	}
 	for _, f := range []struct{ name, target, text string }{
 		{"resolv.conf", "/etc/resolv.conf", spec.Resolv},
 		{"hosts", "/etc/hosts", spec.Hosts},

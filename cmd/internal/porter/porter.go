@@ -171,6 +171,10 @@ func (p *porter) answer(m Message, fds []int) {
 		fds = nil
 	case OpRejoin:
 		out = p.onRejoin(m, &r)
+	case OpFiles:
+		p.onFiles(m, &r)
+	case OpPlug:
+		out = p.onPlug(m, &r)
 	case OpReload:
 		r = p.reloadMessage(m.ID)
 	default:

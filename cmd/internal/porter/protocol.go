@@ -17,6 +17,7 @@ type Message struct {
 	Start     *Start          `json:"start,omitempty"`
 	Exec      *ExecSpec       `json:"exec,omitempty"`
 	Rejoin    *Rejoin         `json:"rejoin,omitempty"`
+	Plug      *Plug           `json:"plug,omitempty"`
 	Config    *Config         `json:"config,omitempty"`
 	Signal    int             `json:"signal,omitempty"`
 	Pid       int             `json:"pid,omitempty"`
@@ -41,6 +42,8 @@ const (
 	OpRelease = "release" // end a container and forget it
 	OpExec    = "exec"    // Exec, and files; reply Name of the session
 	OpRejoin  = "rejoin"  // Rejoin; reply TAPs, and a pidfd
+	OpPlug    = "plug"    // Plug; reply TAPs
+	OpFiles   = "files"   // Spec: Resolv, Hosts and Mask of a container, as they are now
 	OpExited  = "exited"  // event: a container ended with Code
 	OpEnded   = "ended"   // event: a session ended with Code
 	OpWarn    = "warn"    // event: Text
@@ -81,7 +84,7 @@ type Spec struct {
 	Init       bool            `json:"init"`
 	Hold       bool            `json:"hold"`
 	Log        string          `json:"log"`
-	V6         bool            `json:"v6"`
+	HostNet    bool            `json:"host_net"` // no network namespace of its own
 }
 
 // ExecSpec is a command to be run in a container.
@@ -90,8 +93,24 @@ type ExecSpec struct {
 	Env     []string `json:"env"`
 	Workdir string   `json:"workdir"`
 	TTY     bool     `json:"tty"`
-	Mount   bool     `json:"mount"` // a fresh pid namespace, which needs its own /proc
-	Pid     int      `json:"pid"`   // of a joined namespace's process
+	Mount   bool     `json:"mount"`           // a fresh pid namespace, which needs its own /proc
+	Pid     int      `json:"pid"`             // of a joined namespace's process
+	Files   []File   `json:"files,omitempty"` // to be written anew, instead of a command
+}
+
+// File is one that a container has of us: resolv.conf or hosts.
+type File struct {
+	Path string `json:"path"`
+	Text string `json:"text"`
+}
+
+// Plug adds interfaces to a container that runs, or gives one that is there the
+// default route. Pid or Netns say where one of others is.
+type Plug struct {
+	Pid        int             `json:"pid,omitempty"`
+	Netns      string          `json:"netns,omitempty"`
+	Interfaces []api.Interface `json:"interfaces,omitempty"`
+	Route      *api.Interface  `json:"route,omitempty"`
 }
 
 // Rejoin is a namespace of others to be entered again.

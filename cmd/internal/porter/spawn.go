@@ -76,6 +76,9 @@ func (p *porter) create(spec *Spec, files []int) (*container, []int, string, err
 			Pdeathsig:   unix.SIGKILL,
 		},
 	}
+	if spec.HostNet {
+		cmd.SysProcAttr.Cloneflags &^= unix.CLONE_NEWNET
+	}
 	var started error
 	p.spawn.do(func() { started = cmd.Start() })
 	if started != nil {

@@ -48,6 +48,29 @@ func handler(e *engine.Engine, c *client, level *slog.LevelVar) http.Handler {
 	})
 	route("GET /v1/networks", func(*http.Request) (any, error) { return e.Networks(), nil })
 	route("GET /v1/networks/{name}", func(r *http.Request) (any, error) { return e.Network(r.PathValue("name")) })
+	route("POST /v1/networks", func(r *http.Request) (any, error) {
+		var req api.NetworkCreate
+		if err := body(r, &req); err != nil {
+			return nil, err
+		}
+		return e.CreateNetwork(req)
+	})
+	route("DELETE /v1/networks/{name}", func(r *http.Request) (any, error) { return struct{}{}, e.DeleteNetwork(r.PathValue("name")) })
+	route("POST /v1/networks/{name}/connect", func(r *http.Request) (any, error) {
+		var req api.NetworkConnect
+		if err := body(r, &req); err != nil {
+			return nil, err
+		}
+		return struct{}{}, e.Connect(r.PathValue("name"), req.Container, req.Attachment)
+	})
+	route("POST /v1/networks/{name}/disconnect", func(r *http.Request) (any, error) {
+		var req api.NetworkConnect
+		if err := body(r, &req); err != nil {
+			return nil, err
+		}
+		return struct{}{}, e.Disconnect(r.PathValue("name"), req.Container)
+	})
+	route("POST /v1/networks/prune", func(*http.Request) (any, error) { return e.PruneNetworks(), nil })
 	route("GET /v1/fdb", func(*http.Request) (any, error) { return e.FDB(), nil })
 	route("GET /v1/flows", func(*http.Request) (any, error) { return e.Flows(), nil })
 	containers(route, e)
@@ -100,6 +123,15 @@ func containers(route func(string, func(*http.Request) (any, error)), e *engine.
 		id, err := e.Exec(r.PathValue("name"), x, fdpass.Files(r))
 		return api.Session{ID: id}, err
 	})
+	for verb, do := range map[string]func(string, []string) ([]api.Port, error){"publish": e.Publish, "unpublish": e.Unpublish} {
+		route("POST /v1/containers/{name}/"+verb, func(r *http.Request) (any, error) {
+			var p api.Publish
+			if err := body(r, &p); err != nil {
+				return nil, err
+			}
+			return do(r.PathValue("name"), p.Ports)
+		})
+	}
 	route("POST /v1/sessions/{id}/wait", func(r *http.Request) (any, error) {
 		code, err := e.WaitSession(r.PathValue("id"), r.Context().Done())
 		return api.Exit{Code: code}, err

@@ -1,0 +1,93 @@
+package engine
+
+import (
+	"errors"
+	"net/netip"
+
+	"tapswitch/cmd/internal/api"
+	"tapswitch/nat"
+	"tapswitch/switch"
+)
+
+// datapath is the switch with its gateways: one NAT for each shard.
+type datapath struct {
+	*vswitch.Group
+	nats []*nat.NAT
+}
+
+func newDatapath(threads int, sc vswitch.Config, nc nat.Config) (*datapath, error) {
+	g, err := vswitch.NewGroup(max(threads, 1), sc)
+	if err != nil {
+		return nil, err
+	}
+	d := &datapath{Group: g}
+	for _, s := range g.Shards {
+		n, err := nat.New(s, nc)
+		if err != nil {
+			g.Close()
+			return nil, err
+		}
+		d.nats = append(d.nats, n)
+	}
+	return d, nil
+}
+
+// setPolicy tells every gateway what containers may reach of the host.
+func (d *datapath) setPolicy(p nat.Policy) {
+	d.Each(func(i int, _ *vswitch.Switch) { d.nats[i].SetPolicy(p) })
+}
+
+// publish starts to serve a listener for the container at seat, which all
+// shards then know of. On error the listener is still the caller's.
+func (d *datapath) publish(seat *vswitch.Seat, p nat.Publish) (id uint32, err error) {
+	err = errors.New("the switch has stopped")
+	p.Port = seat.Port
+	d.Shards[seat.Shard].Do(func() { id, err = d.nats[seat.Shard].Publish(p) })
+	if err != nil {
+		return 0, err
+	}
+	d.others(seat.Shard, func(n *nat.NAT) { n.PublishElsewhere(p) })
+	return id, nil
+}
+
+// unpublish closes a listener.
+func (d *datapath) unpublish(home int, id uint32) {
+	d.Shards[home].Do(func() { d.nats[home].Unpublish(id) })
+}
+
+// unpublished tells the other shards that a listener has gone with its port.
+func (d *datapath) unpublished(home int, proto uint8, host netip.AddrPort) {
+	d.others(home, func(n *nat.NAT) { n.UnpublishElsewhere(nat.Publish{Proto: proto, Host: host}) })
+}
+
+func (d *datapath) others(home int, f func(*nat.NAT)) {
+	for i, s := range d.Shards {
+		if i != home {
+			s.Do(func() { f(d.nats[i]) })
+		}
+	}
+}
+
+// stats are a port's counters over all shards.
+func (d *datapath) stats(seat *vswitch.Seat) api.Stats { return statsOf(d.Stats(seat)) }
+
+func statsOf(s vswitch.PortStats) api.Stats {
+	return api.Stats{RxFrames: s.RxFrames, RxBytes: s.RxBytes, TxFrames: s.TxFrames, TxBytes: s.TxBytes, Upcalls: s.Upcalls, Hits: s.Hits, Drops: drops(&s.Drops)}
+}
+
+// counts are the flows by kind and what the gateways did, over all shards.
+func (d *datapath) counts() (flows map[string]int, did map[string]uint64) {
+	flows, did = make(map[string]int), make(map[string]uint64)
+	d.Each(func(i int, _ *vswitch.Switch) {
+		for k, n := range d.nats[i].Counts() {
+			flows[k] += n
+		}
+		n := d.nats[i].Stats
+		for k, v := range map[string]uint64{"tcp_opened": n.TCPOpened, "tcp_accepted": n.TCPAccepted, "tcp_reset": n.TCPReset, "tcp_retransmits": n.TCPRetransmits,
+			"tcp_timeouts": n.TCPTimeouts, "udp_flows": n.UDPFlows, "ping_flows": n.PingFlows, "pair_flows": n.PairFlows, "spilled_bytes": n.SpillBytes,
+			"fragments": n.Fragments, "reassembled": n.Reassembled, "socket_errors": n.Errors} {
+			did[k] += v
+		}
+	})
+	return flows, did
+}
