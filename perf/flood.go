@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,6 +24,9 @@ type flood struct {
 	Size int           // bytes of UDP payload, at least 8
 	Rate int           // datagrams per second
 	For  time.Duration // how long
+	// Offload hands the kernel many datagrams in one call (UDP_SEGMENT), and takes
+	// as many as it has merged in one (UDP_GRO; both udp(7)).
+	Offload bool
 }
 
 // sourceStats is what a source has really sent.
@@ -54,22 +58,36 @@ func (f flood) send(fd int) (sourceStats, error) {
 // burst sends at the rate until the time is over. A full queue (ENOBUFS) or a
 // refusal counts as sent: it is the network under test that had no room.
 func (f flood) burst(fd int) (sourceStats, error) {
-	packet := make([]byte, f.Size)
+	train, err := f.train(fd)
+	if err != nil {
+		return sourceStats{}, err
+	}
+	packets := make([]byte, train*uint64(f.Size))
 	begin := time.Now()
 	var sent, skipped uint64
 	for {
 		elapsed := min(time.Since(begin), f.For)
 		due := uint64(float64(f.Rate) * elapsed.Seconds())
-		if room := uint64(float64(f.Rate) * floodBacklog.Seconds()); due-sent-skipped > room {
+		if room := max(uint64(float64(f.Rate)*floodBacklog.Seconds()), train); due-sent-skipped > room {
 			skipped = due - sent - room
 		}
-		for sent+skipped < due {
-			binary.BigEndian.PutUint64(packet, sent)
-			_, err := unix.Write(fd, packet)
+		for due-sent-skipped >= train {
+			for i := range train {
+				binary.BigEndian.PutUint64(packets[i*uint64(f.Size):], sent+i)
+			}
+			_, err := unix.Write(fd, packets[:train*uint64(f.Size)])
 			switch err {
 			case nil, unix.ENOBUFS, unix.ECONNREFUSED:
-				sent++
+				sent += train
 			case unix.EINTR, unix.EAGAIN:
+			case unix.EIO: // older kernels, for a device without checksum offload
+				if train == 1 {
+					return sourceStats{}, fmt.Errorf("send: %w", err)
+				}
+				train = 1
+				if err := unix.SetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_SEGMENT, 0); err != nil {
+					return sourceStats{}, fmt.Errorf("UDP_SEGMENT: %w", err)
+				}
 			default:
 				return sourceStats{}, fmt.Errorf("send: %w", err)
 			}
@@ -82,16 +100,16 @@ func (f flood) burst(fd int) (sourceStats, error) {
 	}
 }
 
-// receive counts datagrams until none has come for floodIdle; at most capacity
+// receive counts datagrams until none has come for floodIdle; at most f.capacity
 // different ones. The first may take as long as the socket's time limit says.
-func receive(fd int, capacity uint64) (sinkStats, error) {
+func (f flood) receive(fd int) (sinkStats, error) {
 	steady()
 	stats := sinkStats{}
 	stats.Buffer, _ = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF)
-	seen := make([]uint64, capacity/64+1)
-	buf := make([]byte, 1<<16)
+	seen := make([]uint64, f.capacity()/64+1)
+	buf, oob := make([]byte, 1<<16), make([]byte, unix.CmsgSpace(4))
 	for {
-		n, err := unix.Read(fd, buf)
+		n, each, err := f.take(fd, buf, oob)
 		if err == unix.EINTR || err == unix.ECONNREFUSED {
 			continue
 		}
@@ -106,7 +124,9 @@ func receive(fd int, capacity uint64) (sinkStats, error) {
 				return stats, err
 			}
 		}
-		stats.count(seen, buf[:n])
+		for packet := range slices.Chunk(buf[:n], each) {
+			stats.count(seen, packet)
+		}
 	}
 }
 
@@ -167,11 +187,11 @@ func (f flood) sinkOn(port uint16, wait time.Duration, ready func()) (sinkStats,
 		return sinkStats{}, err
 	}
 	defer unix.Close(fd)
-	if err := prepareSink(fd, wait); err != nil {
+	if err := f.prepareSink(fd, wait); err != nil {
 		return sinkStats{}, err
 	}
 	ready()
-	return receive(fd, f.capacity())
+	return f.receive(fd)
 }
 
 // sinkFrom asks a source for its flood, and asks again while nothing comes.
@@ -181,7 +201,7 @@ func (f flood) sinkFrom(from netip.AddrPort) (sinkStats, error) {
 		return sinkStats{}, err
 	}
 	defer unix.Close(fd)
-	if err := prepareSink(fd, 300*time.Millisecond); err != nil {
+	if err := f.prepareSink(fd, 300*time.Millisecond); err != nil {
 		return sinkStats{}, err
 	}
 	var stats sinkStats
@@ -189,15 +209,22 @@ func (f flood) sinkFrom(from netip.AddrPort) (sinkStats, error) {
 		if _, err = unix.Write(fd, []byte(floodHello)); err != nil && err != unix.ECONNREFUSED {
 			return stats, fmt.Errorf("ask for the flood: %w", err)
 		}
-		if stats, err = receive(fd, f.capacity()); err == nil {
+		if stats, err = f.receive(fd); err == nil {
 			return stats, nil
 		}
 	}
 	return stats, err
 }
 
-func prepareSink(fd int, wait time.Duration) error {
-	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, floodBuffer); err != nil {
+func (f flood) prepareSink(fd int, wait time.Duration) error {
+	buffer := floodBuffer
+	if f.Offload {
+		buffer = trainBuffer
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_GRO, 1); err != nil {
+			return fmt.Errorf("UDP_GRO: %w", err)
+		}
+	}
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, buffer); err != nil {
 		return fmt.Errorf("receive buffer: %w", err)
 	}
 	return limitWaits(fd, wait)

@@ -57,7 +57,7 @@ func list(rows []row) {
 		if slices.Contains(quickRows, r.id) {
 			quick = "quick"
 		}
-		fmt.Printf("%-26s %-6s %s [%s]\n", r.id, quick, r.about, strings.Join(r.metrics, " "))
+		fmt.Printf("%-38s %-6s %s [%s]\n", r.id, quick, r.about, strings.Join(r.metrics, " "))
 	}
 }
 

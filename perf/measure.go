@@ -24,6 +24,12 @@ func (b *bench) bounded(ctx context.Context) (context.Context, context.CancelFun
 	return context.WithTimeoutCause(ctx, b.runTime+slack, fmt.Errorf("not done %s after its run of %s", slack, b.runTime))
 }
 
+// boundedRuns does so for one that has several runs.
+func (b *bench) boundedRuns(ctx context.Context, runs int) (context.Context, context.CancelFunc) {
+	limit := time.Duration(runs) * (b.runTime + slack)
+	return context.WithTimeoutCause(ctx, limit, fmt.Errorf("not done within %s", limit))
+}
+
 // serve starts a server and returns once it is ready. Servers end on their own
 // after one client, or with b's life; they are stopped in any case.
 func (b *bench) serve(ctx context.Context, p place, ready string, argv ...string) (*child, error) {
@@ -47,8 +53,11 @@ func (b *bench) spent(t busyTime) float64 {
 	return t.Busy
 }
 
+// mostRuns is how many runs of the bench a measurement has at most.
+const mostRuns = 4
+
 // life is how long a server of ours lives at most, should nobody end it.
-func (b *bench) life() string { return (b.runTime + 2*slack).String() }
+func (b *bench) life() string { return (mostRuns*(b.runTime+slack) + slack).String() }
 
 // iperf is a TCP throughput measurement by iperf3.
 type iperf struct {
@@ -174,7 +183,7 @@ func (o offer) measure(ctx context.Context, b *bench, _ *topology, p path) (samp
 	ctx, cancel := b.bounded(ctx)
 	defer cancel()
 	common := []string{"--port", strconv.Itoa(portFlood), "--size", strconv.Itoa(o.flood.Size),
-		"--rate", strconv.Itoa(o.flood.Rate), "--for", b.runTime.String()}
+		"--rate", strconv.Itoa(o.flood.Rate), "--for", b.runTime.String(), "--offload=" + strconv.FormatBool(o.flood.Offload)}
 	listens, asks := "udp-sink", "udp-source"
 	if o.reverse {
 		listens, asks = asks, listens
@@ -200,7 +209,11 @@ func (o offer) measure(ctx context.Context, b *bench, _ *topology, p path) (samp
 	if err := errors.Join(lastJSON(fromClient, &sent), lastJSON(fromServer, &got)); err != nil {
 		return nil, err
 	}
-	return floodSample(sent, got, b.spent(sent.Machine))
+	s, err := floodSample(sent, got, b.spent(sent.Machine))
+	if err == nil && o.flood.Offload {
+		s["gbit_per_s"] = s["packets_per_s"] * float64(8*o.flood.Size) / 1e9
+	}
+	return s, err
 }
 
 // floodSample makes the metrics of what a source and a sink reported.

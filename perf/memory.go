@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"strconv"
@@ -148,26 +147,17 @@ const memoryFlows = 1000
 func memoryPerFlow(ctx context.Context, b *bench, t *topology, p path) (sample, error) {
 	ctx, cancel := b.bounded(ctx)
 	defer cancel()
-	common := []string{"--port", strconv.Itoa(portRR), "--flows", strconv.Itoa(memoryFlows), "--life", b.life()}
-	server, err := b.serve(ctx, p.server, "ready", append([]string{b.self, "hold-server"}, common...)...)
+	held, err := b.hold(ctx, p, portRR, memoryFlows)
 	if err != nil {
 		return nil, err
 	}
-	defer server.stop()
-	client, err := b.serve(ctx, p.client, "ready", append([]string{b.self, "hold-client", "--address", p.address}, common...)...)
-	if err != nil {
-		return nil, err
-	}
-	defer client.stop()
+	defer held.stop()
 	// The client may itself be among the peer's descendants: it counts both times.
 	before, err := memoryOf(t)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := io.WriteString(client.stdin, "open\n"); err != nil {
-		return nil, client.failure(err)
-	}
-	if err := errors.Join(client.awaitLine("open"), server.awaitLine("all")); err != nil {
+	if err := held.open(); err != nil {
 		return nil, err
 	}
 	after, err := memoryOf(t)

@@ -6,6 +6,7 @@ type metric struct {
 	title  string // in tables, with its unit
 	lower  bool   // lower is better
 	spread string // the metric whose spread decides whether this one is judged; "" for itself
+	few    bool   // counts a few events: the spread of such numbers says nothing, it is always judged
 }
 
 // Metrics by id. Losses and shares are judged by the spread of what was
@@ -25,6 +26,15 @@ func init() {
 		{id: "loss_percent", title: "lost %", lower: true, spread: "packets_per_s"},
 		{id: "pss_mb", title: "PSS, MB", lower: true},
 		{id: "bytes_per_flow", title: "PSS bytes per flow", lower: true},
+		{id: "bytes_per_endpoint", title: "PSS bytes per endpoint", lower: true},
+		{id: "tcp_share", title: "TCP rate / that with two endpoints"},
+		{id: "udp_share", title: "UDP rate / that with two endpoints"},
+		{id: "answers_share", title: "answers per second beside them / without"},
+		{id: "switches_per_s", title: "voluntary context switches/s", lower: true, few: true},
+		{id: "threads", title: "threads", lower: true, few: true},
+		{id: "join_ms", title: "ms to the first ping answered", lower: true},
+		{id: "join_worst_ms", title: "ms, the worst of them", lower: true, spread: "join_ms"},
+		{id: "ended_ms", title: "ms to the end of the command", lower: true},
 		{id: "per_s", title: "per second"},
 		{id: "p50_us", title: "p50 µs", lower: true},
 		{id: "p99_us", title: "p99 µs", lower: true},

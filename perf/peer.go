@@ -33,6 +33,12 @@ type topology struct {
 	died func(limit time.Duration) error
 	// roots are the processes that were started; none for a peer in the kernel.
 	roots []int
+	// another starts a second one of a peer, or of a variant of it, in a lab of its
+	// own, which ends with it.
+	another func(context.Context, peer) (*topology, error)
+	peer    peer
+	// guests says how namespaces of others get onto the peer; nil if they do not.
+	guests *guests
 }
 
 // inKernel is the topology of a peer without a process.

@@ -44,12 +44,16 @@ func (pasta) version() string {
 // ports). --runas 0 and --netns-only: as "nobody" it may not enter a namespace
 // that root made.
 func (p pasta) argv(netns, pidfile string) []string {
-	argv := []string{"pasta", "--foreground", "--config-net", "--quiet", "--runas", "0", "--netns-only", "--no-netns-quit",
-		"-T", "none", "-U", "none", "-t", p.ports("tcp"), "-u", p.ports("udp")}
+	return append(p.common(p.ports("tcp"), p.ports("udp")), "--no-netns-quit", "--pid", pidfile, "--netns", netns)
+}
+
+func (p pasta) common(tcp, udp string) []string {
+	argv := []string{"pasta", "--foreground", "--config-net", "--quiet", "--runas", "0", "--netns-only",
+		"-T", "none", "-U", "none", "-t", tcp, "-u", udp}
 	if p.mtu != 0 {
 		argv = append(argv, "--mtu", strconv.Itoa(p.mtu))
 	}
-	return append(argv, "--pid", pidfile, "--netns", netns)
+	return argv
 }
 
 func (pasta) ports(proto string) string {
@@ -84,7 +88,23 @@ func (p pasta) start(ctx context.Context, l *lab) (*topology, error) {
 		c.stop()
 		return nil, err
 	}
-	return &topology{paths: natPaths(l, place{ns: n}), stop: c.stop, died: c.died, roots: children{c}.pids()}, nil
+	// It pings with sockets of the host, which only these groups may open.
+	if err := l.host.sysctl("net.ipv4.ping_group_range", "0 0"); err != nil {
+		c.stop()
+		return nil, err
+	}
+	return &topology{
+		paths: natPaths(l, place{ns: n}), stop: c.stop, died: c.died, roots: children{c}.pids(),
+		guests: &guests{
+			lab:     l,
+			gateway: gatewayAddr,
+			from:    place{ns: l.host},
+			command: func(_ int, _, netns string) []string {
+				return append(p.common("none", "none"), "--netns", netns)
+			},
+			stays: true,
+		},
+	}, nil
 }
 
 // A fileWatch waits for a file to be written.

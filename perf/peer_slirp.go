@@ -47,7 +47,18 @@ func (s slirp) start(ctx context.Context, l *lab) (*topology, error) {
 		c.stop()
 		return nil, err
 	}
-	return &topology{paths: natPaths(l, place{ns: n}), stop: c.stop, died: c.died, roots: children{c}.pids()}, nil
+	return &topology{
+		paths: natPaths(l, place{ns: n}), stop: c.stop, died: c.died, roots: children{c}.pids(),
+		guests: &guests{
+			lab:     l,
+			gateway: "10.0.2.2",
+			from:    place{ns: l.host},
+			command: func(pid int, _, _ string) []string {
+				return []string{"slirp4netns", "--configure", "--mtu", fmt.Sprint(s.mtu), fmt.Sprint(pid), "tap0"}
+			},
+			stays: true,
+		},
+	}, nil
 }
 
 // awaitByte waits until a child writes to a pipe that says it is ready.

@@ -7,8 +7,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
+	"time"
 )
 
 // A build is the tapswitch under test: the program named by --tapswitch, or one
@@ -50,11 +52,20 @@ func (b *build) make() (string, error) {
 type tapswitch struct {
 	build *build
 	mtu   int
+	idle  int // containers beside the two, without traffic
 }
 
 const (
-	tapswitchA = "172.17.0.2"
-	tapswitchB = "172.17.0.3"
+	tapswitchGateway = "172.17.0.1"
+	tapswitchA       = "172.17.0.2"
+	tapswitchB       = "172.17.0.3"
+
+	// tapswitchFlows is the limit of flows per container, which must not be what
+	// ends a row.
+	tapswitchFlows = 4 * manyFlows
+
+	// tapswitchMakes is how long a container may take that the configuration lists.
+	tapswitchMakes = 60 * time.Millisecond
 )
 
 func (t tapswitch) name() string {
@@ -83,12 +94,17 @@ func (t tapswitch) config() string {
 		}
 		ports = append(ports, fmt.Sprintf("%q", r+":"+r+"/"+p.proto))
 	}
-	return fmt.Sprintf(`networks:
+	var more strings.Builder
+	for i := range t.idle {
+		fmt.Fprintf(&more, "  - {name: idle%d, networks: [bridge]}\n", i)
+	}
+	return fmt.Sprintf(`limits: {flows: %d}
+networks:
   - {name: bridge, subnet: 172.17.0.0/16, mtu: %d}
 containers:
   - {name: a, networks: [bridge], ip: %s, publish: [%s]}
   - {name: b, networks: [bridge], ip: %s}
-`, t.mtu, tapswitchA, strings.Join(ports, ", "), tapswitchB)
+%s`, tapswitchFlows, t.mtu, tapswitchA, strings.Join(ports, ", "), tapswitchB, more.String())
 }
 
 func (tapswitch) paths() []pathName { return pathNames }
@@ -110,7 +126,7 @@ func (t tapswitch) start(ctx context.Context, l *lab) (*topology, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.awaitLine("ready"); err != nil {
+	if err := c.awaitLineFor("ready", readyLimit+time.Duration(t.idle)*tapswitchMakes); err != nil {
 		c.stop()
 		return nil, err
 	}
@@ -121,5 +137,22 @@ func (t tapswitch) start(ctx context.Context, l *lab) (*topology, error) {
 	}
 	paths := natPaths(l, inside("a"))
 	paths[pathContainer] = path{client: inside("a"), server: inside("b"), address: tapswitchB}
-	return &topology{paths: paths, stop: c.stop, died: c.died, roots: children{c}.pids()}, nil
+	return &topology{
+		paths: paths, stop: c.stop, died: c.died, roots: children{c}.pids(),
+		guests: &guests{
+			lab:     l,
+			gateway: tapswitchGateway,
+			api:     control{socket}.join,
+			from:    host,
+			command: func(pid int, name, _ string) []string {
+				return []string{program, "join", "--socket", socket, name, "--pid", strconv.Itoa(pid)}
+			},
+		},
+	}, nil
+}
+
+// crowded is the same with that many containers.
+func (t tapswitch) crowded(endpoints int) peer {
+	t.idle = endpoints - 2
+	return t
 }

@@ -132,14 +132,19 @@ func (c *child) died(limit time.Duration) error {
 }
 
 // awaitLine waits until the child has printed a text on standard output.
-func (c *child) awaitLine(text string) error { return c.await(&c.stdout, text) }
+func (c *child) awaitLine(text string) error { return c.await(&c.stdout, text, readyLimit) }
+
+// awaitLineFor does so with another limit.
+func (c *child) awaitLineFor(text string, limit time.Duration) error {
+	return c.await(&c.stdout, text, limit)
+}
 
 // awaitError does so for standard error.
-func (c *child) awaitError(text string) error { return c.await(&c.stderr, text) }
+func (c *child) awaitError(text string) error { return c.await(&c.stderr, text, readyLimit) }
 
-func (c *child) await(o *output, text string) error {
+func (c *child) await(o *output, text string, atMost time.Duration) error {
 	seen := o.await(text)
-	limit := time.NewTimer(readyLimit)
+	limit := time.NewTimer(atMost)
 	defer limit.Stop()
 	select {
 	case <-seen:
@@ -147,7 +152,7 @@ func (c *child) await(o *output, text string) error {
 	case <-c.done:
 		return c.failure(fmt.Errorf("ended before it said %q: %w", text, orEnded(c.err)))
 	case <-limit.C:
-		return c.failure(fmt.Errorf("did not say %q within %s", text, readyLimit))
+		return c.failure(fmt.Errorf("did not say %q within %s", text, atMost))
 	}
 }
 

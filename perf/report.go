@@ -37,7 +37,7 @@ func (r report) writeMarkdown(w io.Writer) {
 	if len(r.Steal) > 0 {
 		fmt.Fprintf(w, "; the hypervisor took %s of it in the median throughput measurement", percent(r.Steal.median()))
 	}
-	fmt.Fprint(w, ".\n\nMedians over the rounds; in brackets the spread, (max - min) / median. A value whose spread is over 15 % is marked `!` and not judged.\n\n")
+	fmt.Fprint(w, ".\n\nMedians over the rounds; in brackets the spread: the width of the middle half of the rounds, divided by the median. A value whose spread is over 15 % is marked `!` and not judged.\n\n")
 	r.writeVersions(w)
 	r.writeRows(w)
 	r.writeRatios(w)
@@ -93,6 +93,7 @@ func (r *result) cell(id string) string {
 	case len(values) > 0:
 		var notes []string
 		switch {
+		case metrics[id].few:
 		case values.spread() > noisy:
 			notes = append(notes, percent(values.spread())+"!")
 		case len(values) > 1:

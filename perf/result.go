@@ -36,7 +36,7 @@ func (r *result) measured(id string) bool { return len(r.Values[id]) > 0 }
 
 // noisy says whether the values of a metric lie too far apart to be judged.
 func (r *result) noisy(id string) bool {
-	return r.Values[metrics[id].judgedBy()].spread() > noisy
+	return !metrics[id].few && r.Values[metrics[id].judgedBy()].spread() > noisy
 }
 
 // A rowResult is a row with what each peer yielded, in the order of the peers;

@@ -14,8 +14,12 @@ type row struct {
 	// processes: it is about the peer's processes, which are started anew for each
 	// round while no other peer is up; not for peers in the kernel.
 	processes bool
-	measure   func(context.Context, *bench, *topology, path) (sample, error)
+	only      []string // the peers that it is for; nil for all
+	measure   measurement
 }
+
+// A measurement is made of a peer that runs, over one of its paths.
+type measurement func(context.Context, *bench, *topology, path) (sample, error)
 
 // A sample is what one measurement yielded, by metric id.
 type sample map[string]float64
@@ -24,7 +28,10 @@ var (
 	throughput = []string{"gbit_per_s", "busy_s_per_gb"}
 	bothWays   = []string{"gbit_per_s", "out_gbit_per_s", "in_gbit_per_s", "weaker_share", "busy_s_per_gb"}
 	datagrams  = []string{"packets_per_s", "loss_percent", "offered_per_s", "busy_us_per_packet"}
+	trains     = append([]string{"gbit_per_s"}, datagrams...)
 	answers    = []string{"per_s", "p50_us", "p99_us"}
+	crowded    = []string{"tcp_share", "udp_share", "bytes_per_endpoint", "gbit_per_s", "packets_per_s"}
+	beside     = []string{"bytes_per_flow", "answers_share", "per_s"}
 )
 
 // floods are the rates at which UDP is offered.
@@ -34,6 +41,9 @@ var floods = []flood{
 	{Size: 1400, Rate: 100_000},
 	{Size: 8000, Rate: 25_000},
 }
+
+// trainFlood is the one with segmentation offload.
+var trainFlood = flood{Size: 1400, Rate: 1_000_000, Offload: true}
 
 var pathTitles = map[pathName]string{
 	pathContainer: "container to container",
@@ -47,7 +57,8 @@ func allRows() []row {
 	rows := throughputRows()
 	rows = append(rows, answerRows()...)
 	rows = append(rows, floodRows()...)
-	return append(rows, memoryRows()...)
+	rows = append(rows, memoryRows()...)
+	return append(rows, scaleRows()...)
 }
 
 // over makes a row of each path. Between two containers a reversed measurement is
@@ -107,6 +118,21 @@ func floodRows() []row {
 			id: id + "-reverse", about: about + "server to client", metrics: datagrams, measure: offer{flood: f, reverse: true}.measure,
 		})...)
 	}
+	for _, way := range []struct {
+		id, about string
+		paths     []pathName
+		reverse   bool
+	}{
+		{"", "client to server", []pathName{pathContainer, pathOut, pathPublished}, false},
+		{"-reverse", "server to client", []pathName{pathOut, pathPublished}, true},
+	} {
+		rows = append(rows, over(way.paths, row{
+			id: fmt.Sprintf("udp%d-%dk-offload%s", trainFlood.Size, trainFlood.Rate/1000, way.id),
+			about: fmt.Sprintf("UDP with segmentation offload at both ends, %d bytes, %d packets/s offered, %s",
+				trainFlood.Size, trainFlood.Rate, way.about),
+			metrics: trains, measure: offer{flood: trainFlood, reverse: way.reverse}.measure,
+		})...)
+	}
 	return rows
 }
 
@@ -119,4 +145,32 @@ func memoryRows() []row {
 		id: "memory-flow", about: fmt.Sprintf("growth of the memory of all processes with %d idle TCP connections", memoryFlows),
 		metrics: []string{"bytes_per_flow"}, processes: true, measure: memoryPerFlow,
 	})...)
+}
+
+// scaleRows are about what it costs to be there: without traffic, with many
+// endpoints, with many flows, and to come.
+func scaleRows() []row {
+	rows := []row{{
+		id: "idle", about: fmt.Sprintf("context switches of all threads in %s without traffic", idleWatch), path: pathNone,
+		metrics: []string{"switches_per_s", "threads"}, processes: true, measure: idle,
+	}}
+	rows = append(rows, over([]pathName{pathContainer}, row{
+		id: fmt.Sprintf("endpoints-%d", manyEndpoints), about: fmt.Sprintf("two busy of %d endpoints, beside a switch with two", manyEndpoints),
+		metrics: crowded, processes: true, only: []string{us}, measure: crowdedRates,
+	})...)
+	rows = append(rows, over([]pathName{pathOut}, row{
+		id: fmt.Sprintf("flows-%d", manyFlows), about: fmt.Sprintf("TCP, %d byte request and answer in turn beside %d idle connections", rrSize, manyFlows),
+		metrics: beside, processes: true, only: manyFlowsPeers, measure: answersBeside,
+	})...)
+	return append(rows,
+		row{
+			id: "join-api", about: fmt.Sprintf("median of %d namespaces, from the first call of the API to the gateway's first answer", joinsPerRound),
+			path: pathNone, metrics: []string{"join_ms", "join_worst_ms"}, processes: true, only: []string{us}, measure: joins{}.measure,
+		},
+		row{
+			id: "join-command", about: fmt.Sprintf("median of %d namespaces, from the start of the command to the gateway's first answer", joinsPerRound),
+			path: pathNone, metrics: []string{"join_ms", "join_worst_ms", "ended_ms"}, processes: true, only: []string{"slirp4netns-1500", "pasta-1500", us},
+			measure: joins{command: true}.measure,
+		},
+	)
 }

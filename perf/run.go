@@ -70,7 +70,26 @@ func (c *candidate) up(ctx context.Context, dir string) (err error) {
 	if c.lab, err = newLab(dir); err == nil {
 		c.topology, err = c.peer.start(ctx, c.lab)
 	}
+	if err == nil {
+		c.topology.peer, c.topology.another = c.peer, c.another
+	}
 	return err
+}
+
+// another starts a second one of the peer, or of a variant of it.
+func (c *candidate) another(ctx context.Context, p peer) (*topology, error) {
+	l, err := newLab(c.lab.file("another"))
+	if err != nil {
+		return nil, err
+	}
+	t, err := p.start(ctx, l)
+	if err != nil {
+		l.close()
+		return nil, err
+	}
+	end := t.stop
+	t.stop = func() { end(); l.close() }
+	return t, nil
 }
 
 func (c *candidate) down() {
@@ -151,12 +170,12 @@ func (r *runner) tell(row row, c *candidate, round int, s sample, err error, too
 		return
 	}
 	id := row.metrics[0]
-	fmt.Fprintf(r.talk, "%-24s %-22s round %d  %9s %s  (%.1f s)\n", row.id, c.peer.name(), round+1, number(s[id]), metrics[id].title, took.Seconds())
+	fmt.Fprintf(r.talk, "%-38s %-22s round %d  %9s %s  (%.1f s)\n", row.id, c.peer.name(), round+1, number(s[id]), metrics[id].title, took.Seconds())
 }
 
 // offers says whether a peer belongs in a row.
 func offers(p peer, r row) bool {
-	if r.processes && kernelOnly(p) {
+	if r.processes && kernelOnly(p) || r.only != nil && !slices.Contains(r.only, p.name()) {
 		return false
 	}
 	return r.path == pathNone || slices.Contains(p.paths(), r.path)

@@ -13,13 +13,14 @@ func TestSeries(t *testing.T) {
 	}{
 		{series{}, nan, nan},
 		{series{7}, 7, 0},
-		{series{3, 1, 2}, 2, 1},
-		{series{4, 1, 3, 2}, 2.5, 1.2},
+		{series{3, 1, 2}, 2, 0.5},
+		{series{4, 1, 3, 2}, 2.5, 0.6},
 		{series{10, 10, 10, 10, 10}, 10, 0},
 		{series{0, 0, 0}, 0, 0},
 		{series{0, 0, 5}, 0, inf},
-		{series{-1, -3}, -2, 1},
-		{series{9.5, 10, 10.5, 10, 100}, 10, 9.05},
+		{series{-1, -3}, -2, 0.5},
+		{series{9.5, 10, 10.5, 10, 100}, 10, 0.05},
+		{series{8, 9.5, 10, 10, 11, 100}, 10, 0.1125},
 	} {
 		if got := c.values.median(); !same(got, c.median) {
 			t.Errorf("median of %v: %v, want %v", c.values, got, c.median)

@@ -62,6 +62,13 @@ var tools = map[string]func(toolFlags) (any, error){
 		}
 		return nil, holdClient(to, t.flows, t.words)
 	},
+	"ping": func(t toolFlags) (any, error) {
+		to, err := t.to()
+		if err != nil {
+			return nil, err
+		}
+		return nil, tellPing(to.Addr(), t.words)
+	},
 }
 
 type toolFlags struct {
@@ -97,6 +104,7 @@ func runTool(name string, args []string) error {
 	f.DurationVar(&t.life, "life", 0, "end after this time at the latest")
 	f.IntVar(&t.flood.Size, "size", 64, "bytes of a datagram")
 	f.IntVar(&t.flood.Rate, "rate", 1000, "datagrams per second")
+	f.BoolVar(&t.flood.Offload, "offload", false, "UDP_SEGMENT and UDP_GRO")
 	f.DurationVar(&t.flood.For, "for", time.Second, "how long")
 	if err := f.Parse(args); err != nil {
 		return err

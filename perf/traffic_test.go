@@ -1,10 +1,14 @@
 package main
 
 import (
+	"encoding/binary"
 	"net"
 	"net/netip"
 	"testing"
 	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // The traffic programs are tried over the loopback of the machine that tests.
@@ -58,51 +62,58 @@ func TestAskingNobodyIsAnError(t *testing.T) {
 }
 
 func TestFloodForwards(t *testing.T) {
-	f := flood{Size: 100, Rate: 2000, For: 100 * time.Millisecond}
-	port := freePort(t)
-	got := make(chan sinkStats, 1)
-	ready, failed := make(chan struct{}), make(chan error, 1)
-	go func() {
-		stats, err := f.sinkOn(port, 5*time.Second, func() { close(ready) })
-		if err != nil {
-			failed <- err
+	for _, f := range testFloods {
+		port := freePort(t)
+		got := make(chan sinkStats, 1)
+		ready, failed := make(chan struct{}), make(chan error, 1)
+		go func() {
+			stats, err := f.sinkOn(port, 5*time.Second, func() { close(ready) })
+			if err != nil {
+				failed <- err
+			}
+			got <- stats
+		}()
+		select {
+		case <-ready:
+		case err := <-failed:
+			t.Fatal(err)
 		}
-		got <- stats
-	}()
-	select {
-	case <-ready:
-	case err := <-failed:
-		t.Fatal(err)
+		sent, err := f.sourceTo(local(port))
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkFlood(t, sent, <-got)
 	}
-	sent, err := f.sourceTo(local(port))
-	if err != nil {
-		t.Fatal(err)
-	}
-	checkFlood(t, sent, <-got)
 }
 
 func TestFloodReversed(t *testing.T) {
-	f := flood{Size: 100, Rate: 2000, For: 100 * time.Millisecond}
-	port := freePort(t)
-	sent := make(chan sourceStats, 1)
-	ready, failed := make(chan struct{}), make(chan error, 1)
-	go func() {
-		stats, err := f.sourceOn(port, 5*time.Second, func() { close(ready) })
-		if err != nil {
-			failed <- err
+	for _, f := range testFloods {
+		port := freePort(t)
+		sent := make(chan sourceStats, 1)
+		ready, failed := make(chan struct{}), make(chan error, 1)
+		go func() {
+			stats, err := f.sourceOn(port, 5*time.Second, func() { close(ready) })
+			if err != nil {
+				failed <- err
+			}
+			sent <- stats
+		}()
+		select {
+		case <-ready:
+		case err := <-failed:
+			t.Fatal(err)
 		}
-		sent <- stats
-	}()
-	select {
-	case <-ready:
-	case err := <-failed:
-		t.Fatal(err)
+		got, err := f.sinkFrom(local(port))
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkFlood(t, <-sent, got)
 	}
-	got, err := f.sinkFrom(local(port))
-	if err != nil {
-		t.Fatal(err)
-	}
-	checkFlood(t, <-sent, got)
+}
+
+var testFloods = []flood{
+	{Size: 100, Rate: 2000, For: 100 * time.Millisecond},
+	{Size: 1000, Rate: 2000, For: 100 * time.Millisecond, Offload: true},
 }
 
 // checkFlood knows that a loopback with so few datagrams loses none.
@@ -168,6 +179,30 @@ func TestFailuresReadShort(t *testing.T) {
 	} {
 		if got := middleOut(c.text, c.n); got != c.want {
 			t.Errorf("%q in %d: %q, want %q", c.text, c.n, got, c.want)
+		}
+	}
+}
+
+func TestMergedSize(t *testing.T) {
+	oob := make([]byte, unix.CmsgSpace(4))
+	h := (*unix.Cmsghdr)(unsafe.Pointer(&oob[0]))
+	h.SetLen(unix.CmsgLen(4))
+	binary.NativeEndian.PutUint32(oob[unix.CmsgLen(0):], 1400)
+	for _, c := range []struct {
+		name        string
+		level, kind int32
+		oob         []byte
+		want        int
+	}{
+		{"merged", unix.IPPROTO_UDP, unix.UDP_GRO, oob, 1400},
+		{"of another kind", unix.IPPROTO_UDP, unix.UDP_SEGMENT, oob, 0},
+		{"of another level", unix.SOL_SOCKET, unix.UDP_GRO, oob, 0},
+		{"cut", unix.IPPROTO_UDP, unix.UDP_GRO, oob[:unix.CmsgLen(0)], 0},
+		{"none", unix.IPPROTO_UDP, unix.UDP_GRO, nil, 0},
+	} {
+		h.Level, h.Type = c.level, c.kind
+		if got := mergedSize(c.oob); got != c.want {
+			t.Errorf("%s: %d, want %d", c.name, got, c.want)
 		}
 	}
 }
