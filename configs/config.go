@@ -23,6 +23,10 @@ import (
 type Config struct {
 	Networks   []Network
 	Containers []Container
+	Rules      []Rule   // in their order; the first that matches decides
+	Routes     []Rule   // between networks
+	Egress     []Egress // policies that networks and containers name
+	Forward    bool     // false: nothing is routed, outside or between networks
 	Host       Host
 	DNS        DNS
 	Limits     Limits
@@ -45,7 +49,16 @@ type Network struct {
 	MTU      int          // bytes, 1280 to 65520
 	Internal bool         // nothing is routed off it
 	NoICC    bool         // its containers do not reach each other
-	Line     int          // in Config.Path; 0: not from a file
+
+	Mode4, Mode6 string     // gateway mode: nat, routed, nat-unprotected; "" is nat
+	NoMasquerade bool       // nothing of it reaches the outside
+	HostBinding  netip.Addr // where ports are published that name no address; zero: everywhere
+	IfPrefix     string     // of its interfaces' names; "": eth
+	Egress       string     // what its containers reach outside: a policy's name, all, internet, none; "": all
+
+	Range, Range6 netip.Prefix // from which addresses are chosen; zero: from the subnet
+
+	Line int // in Config.Path; 0: not from a file
 }
 
 // Container is a namespace with a name: one of ours (Pid 0, Netns ""), or one to join.
@@ -57,6 +70,9 @@ type Container struct {
 	Env      []string     // NAME=VALUE
 	Workdir  string       // absolute; "": the switch chooses
 	Hostname string       // "": the name
+	Links    []string     // CONTAINER[:ALIAS] that it may reach in spite of icc being off, at what that exposes
+	Expose   []string     // PORT[-PORT][/udp] for links and routed networks
+	Egress   string       // as a network's, and before that
 	Offload  bool         // TAP with virtio headers and super-frames; true unless the file says off
 	Spoof    bool         // may send from addresses that are not its own
 	Pid      int          // join the network namespace of this process; 0: none

@@ -2,6 +2,7 @@ package configs
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -64,7 +65,7 @@ func topFields() []field[sources] {
 	keep := func(name string) func(*decoder, value, *sources) {
 		return func(_ *decoder, at value, to *sources) { (*to)[name] = at }
 	}
-	fields := []field[sources]{{"networks", keep("networks")}, {"containers", keep("containers")}}
+	fields := []field[sources]{{"networks", keep("networks")}, {"containers", keep("containers")}, {"rules", keep("rules")}, {"routes", keep("routes")}, {"egress", keep("egress")}}
 	for _, s := range settings {
 		section, _, nested := strings.Cut(s.key, ".")
 		if !nested {
@@ -98,6 +99,22 @@ var networkFields = []field[Network]{
 	{"mtu", func(d *decoder, at value, n *Network) { n.MTU, _ = d.integer(at, minMTU, maxMTU) }},
 	{"internal", func(d *decoder, at value, n *Network) { n.Internal = d.yes(at) }},
 	{"icc", func(d *decoder, at value, n *Network) { n.NoICC = !d.yes(at) }},
+	{"gateway_mode", func(d *decoder, at value, n *Network) { n.Mode4, _ = d.text(at) }},
+	{"gateway_mode6", func(d *decoder, at value, n *Network) { n.Mode6, _ = d.text(at) }},
+	{"masquerade", func(d *decoder, at value, n *Network) { n.NoMasquerade = !d.yes(at) }},
+	{"host_binding", func(d *decoder, at value, n *Network) {
+		if s, ok := d.text(at); ok {
+			a, err := netip.ParseAddr(s)
+			if err != nil || a.Zone() != "" {
+				d.bad(at, "%s is not an address; write one of the host's, as 127.0.0.1", quote(s))
+			}
+			n.HostBinding = a
+		}
+	}},
+	{"interface_prefix", func(d *decoder, at value, n *Network) { n.IfPrefix, _ = d.text(at) }},
+	{"range", func(d *decoder, at value, n *Network) { n.Range, _ = d.prefix(at, "172.17.4.0/24") }},
+	{"range6", func(d *decoder, at value, n *Network) { n.Range6, _ = d.prefix(at, "fd00:17::4:0/112") }},
+	{"egress", func(d *decoder, at value, n *Network) { n.Egress, _ = d.text(at) }},
 }
 
 // networks reads the list; a network's open values get their defaults.
@@ -121,6 +138,9 @@ var containerFields = []field[draft]{
 	{"env", func(d *decoder, at value, c *draft) { c.Env = d.texts(at, "[NAME=VALUE]") }},
 	{"workdir", func(d *decoder, at value, c *draft) { c.Workdir, _ = d.text(at) }},
 	{"hostname", func(d *decoder, at value, c *draft) { c.Hostname, _ = d.text(at) }},
+	{"links", func(d *decoder, at value, c *draft) { c.Links = d.texts(at, "[db]") }},
+	{"expose", func(d *decoder, at value, c *draft) { c.Expose = d.texts(at, "[5432]") }},
+	{"egress", func(d *decoder, at value, c *draft) { c.Egress, _ = d.text(at) }},
 	{"offload", func(d *decoder, at value, c *draft) {
 		if i, ok := d.word(at, "on", "off"); ok {
 			c.Offload = i == 0
@@ -230,6 +250,61 @@ func (d *decoder) attachments(at value) []Attachment {
 			d.note(fmt.Sprintf("%s.name", item.key), item)
 		}
 		all = append(all, a)
+	}
+	return all
+}
+
+var ruleFields = []field[Rule]{
+	{"from", func(d *decoder, at value, r *Rule) { r.From, _ = d.text(at) }},
+	{"to", func(d *decoder, at value, r *Rule) { r.To, _ = d.text(at) }},
+	{"direction", func(d *decoder, at value, r *Rule) { r.Direction, _ = d.text(at) }},
+	{"proto", func(d *decoder, at value, r *Rule) { r.Proto, _ = d.text(at) }},
+	{"ports", func(d *decoder, at value, r *Rule) { r.Ports = d.texts(at, "[80, 8000-9000]") }},
+	{"action", func(d *decoder, at value, r *Rule) { r.Action, _ = d.text(at) }},
+	{"comment", func(d *decoder, at value, r *Rule) { r.Comment, _ = d.text(at) }},
+}
+
+var routeFields = []field[Rule]{
+	{"from", func(d *decoder, at value, r *Rule) { r.From = d.networkParty(at) }},
+	{"to", func(d *decoder, at value, r *Rule) { r.To = d.networkParty(at) }},
+	{"proto", func(d *decoder, at value, r *Rule) { r.Proto, _ = d.text(at) }},
+	{"ports", func(d *decoder, at value, r *Rule) { r.Ports = d.texts(at, "[80, 8000-9000]") }},
+	{"comment", func(d *decoder, at value, r *Rule) { r.Comment, _ = d.text(at) }},
+}
+
+// networkParty reads a network's name.
+func (d *decoder) networkParty(at value) string {
+	s, ok := d.text(at)
+	if !ok {
+		return ""
+	}
+	return "network:" + s
+}
+
+// rules reads a list of rules, or of routes.
+func (d *decoder) rules(at value, fields []field[Rule], action string) []Rule {
+	var all []Rule
+	for _, item := range d.list(at, "[{from: outside, to: \"container:web\", action: drop}]") {
+		r := Rule{Line: item.line, Action: action}
+		d.note(item.key, item)
+		keys(d, item, fields, &r)
+		all = append(all, r)
+	}
+	return all
+}
+
+var egressFields = []field[Egress]{
+	{"name", func(d *decoder, at value, e *Egress) { e.Name, _ = d.text(at) }},
+	{"allow", func(d *decoder, at value, e *Egress) { e.Allow = d.texts(at, `["*.example.org:443"]`) }},
+}
+
+func (d *decoder) egress(at value) []Egress {
+	var all []Egress
+	for _, item := range d.list(at, `[{name: updates, allow: ["*.debian.org:443"]}]`) {
+		e := Egress{Line: item.line}
+		d.note(item.key, item)
+		keys(d, item, egressFields, &e)
+		all = append(all, e)
 	}
 	return all
 }

@@ -130,6 +130,18 @@ func load(opts Options, path string, data []byte) (*Config, error) {
 	if at, ok := v.Get("containers").(value); ok {
 		c.Containers = d.containers(at, c.Networks)
 	}
+	for _, list := range []struct {
+		key string
+		set func(at value)
+	}{
+		{"rules", func(at value) { c.Rules = d.rules(at, ruleFields, "") }},
+		{"routes", func(at value) { c.Routes = d.rules(at, routeFields, ActionRoute) }},
+		{"egress", func(at value) { c.Egress = d.egress(at) }},
+	} {
+		if at, ok := v.Get(list.key).(value); ok {
+			list.set(at)
+		}
+	}
 	c.origins = d.origins
 	problems := append(d.problems, consequences(d.problems, c.check())...)
 	if err := join(problems); err != nil {

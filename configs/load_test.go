@@ -47,6 +47,7 @@ func plain(c *Config) *Config {
 func TestDefault(t *testing.T) {
 	want := &Config{
 		Networks: []Network{{Name: "bridge", Subnet: netip.MustParsePrefix("172.17.0.0/16"), Gateway: netip.MustParseAddr("172.17.0.1"), MTU: 1500}},
+		Forward:  true,
 		Host:     Host{Address: true},
 		Limits:   Limits{Flows: 8192, HalfOpen: 1024, FDB: 4096, Fragments: 256},
 		Threads:  1,
@@ -184,6 +185,7 @@ func TestPrecedence(t *testing.T) {
 		{"limits.half_open", "limits: {half_open: 10}", "20", "30", 30, 20, 10, 1024, func(c *Config) any { return c.Limits.HalfOpen }},
 		{"limits.fdb", "limits: {fdb: 10}", "20", "30", 30, 20, 10, 4096, func(c *Config) any { return c.Limits.FDB }},
 		{"limits.fragments", "limits: {fragments: 10}", "20", "30", 30, 20, 10, 256, func(c *Config) any { return c.Limits.Fragments }},
+		{"ip_forward", "ip_forward: false", "true", "false", false, true, false, true, func(c *Config) any { return c.Forward }},
 		{"threads", "threads: 2", "3", "4", 4, 3, 2, 1, func(c *Config) any { return c.Threads }},
 		{"log.level", "log: {level: debug}", "warn", "error", "error", "warn", "debug", "info", func(c *Config) any { return c.LogLevel }},
 		{"log.format", "log: {format: json}", "text", "json", "json", "text", "json", "text", func(c *Config) any { return c.LogFormat }},
@@ -220,8 +222,8 @@ func TestPrecedence(t *testing.T) {
 			}
 		}
 	}
-	if len(settings) != 11 {
-		t.Errorf("%d settings, of which 11 are tested above", len(settings))
+	if len(settings) != 12 {
+		t.Errorf("%d settings, of which 12 are tested above", len(settings))
 	}
 }
 
@@ -301,7 +303,7 @@ func TestSample(t *testing.T) {
 	if err != nil {
 		t.Fatalf("with its examples: %v", err)
 	}
-	if len(c.Networks) != 2 || len(c.Containers) != 4 || c.StateFile == "" {
+	if len(c.Networks) != 3 || len(c.Containers) != 4 || len(c.Rules) != 2 || len(c.Routes) != 1 || len(c.Egress) != 1 || c.StateFile == "" {
 		t.Errorf("with its examples: %+v", c)
 	}
 }

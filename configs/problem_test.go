@@ -44,7 +44,7 @@ func TestProblems(t *testing.T) {
 		// keys
 		{"network: []", []string{`x.yaml:1: network: unknown key; did you mean networks?`}},
 		{"\nNetworks: []", []string{`x.yaml:2: Networks: unknown key; did you mean networks?`}},
-		{"colour: red", []string{`x.yaml:1: colour: unknown key; known here: networks, containers, host, dns, limits, threads, log, state_file`}},
+		{"colour: red", []string{`x.yaml:1: colour: unknown key; known here: networks, containers, rules, routes, egress, host, ip_forward, dns, limits, threads, log, state_file`}},
 		{"log:\n  levle: info", []string{`x.yaml:2: log.levle: unknown key; did you mean level?`}},
 		{"limits: {half-open: 3, tcp: 1}", []string{
 			`x.yaml:1: limits.half-open: unknown key; did you mean half_open?`,
@@ -53,14 +53,36 @@ func TestProblems(t *testing.T) {
 		{"containers: [{name: c, ports: [80], environment: {}, image: x}]", []string{
 			`x.yaml:1: containers[0].ports: unknown key; did you mean publish?`,
 			`x.yaml:1: containers[0].environment: unknown key; did you mean env?`,
-			`x.yaml:1: containers[0].image: unknown key; known here: name, networks, ip, ip6, mac, aliases, publish, command, env, workdir, hostname, offload, spoof, pid, netns, ifname`}},
-		{`"a\nb": 1`, []string{`x.yaml:1: a\nb: unknown key; known here: networks, containers, host, dns, limits, threads, log, state_file`}},
+			`x.yaml:1: containers[0].image: unknown key; known here: name, networks, ip, ip6, mac, aliases, publish, command, env, workdir, hostname, links, expose, egress, offload, spoof, pid, netns, ifname`}},
+		{`"a\nb": 1`, []string{`x.yaml:1: a\nb: unknown key; known here: networks, containers, rules, routes, egress, host, ip_forward, dns, limits, threads, log, state_file`}},
 		{"networks: [{name: a, subnt: 10.0.0.0/8}]", []string{`x.yaml:1: networks[0].subnt: unknown key; did you mean subnet?`}},
 
 		// kinds
-		{"[a]", []string{`x.yaml:1: a list stands where the keys should; write networks, containers, host, dns, limits, threads, log, state_file as keys`}},
+		{"[a]", []string{`x.yaml:1: a list stands where the keys should; write networks, containers, rules, routes, egress, host, ip_forward, dns, limits, threads, log, state_file as keys`}},
 		{"networks: {bridge: {}}", []string{`x.yaml:1: networks: a map stands where a list should; write networks: [{name: bridge, subnet: 172.17.0.0/16}]`}},
-		{"networks: [bridge]", []string{`x.yaml:1: networks[0]: "bridge" stands where a map should; write name, subnet, gateway, subnet6, gateway6, mtu, internal, icc as keys`}},
+		{`rules: [{form: any}, {action: deny}, {to: "!", action: drop}, {to: web, action: drop}, {proto: icmp, ports: [80], action: drop}, {ports: [0], action: drop}, {from: "network:x", action: drop}]`, []string{
+			`x.yaml:1: rules[0].form: unknown key; did you mean from?`,
+			`x.yaml:1: rules[0].action: "" is not known here; write accept, drop or reject`,
+			`x.yaml:1: rules[1].action: "deny" is not known here; write accept, drop or reject`,
+			`x.yaml:1: rules[2].to: "!" is nobody; write whom the ! excludes, as !192.0.2.0/24`,
+			`x.yaml:1: rules[3].to: "web" is nobody; write an address or CIDR, container:NAME, network:NAME, outside, host or any`,
+			`x.yaml:1: rules[4].ports: icmp has none`,
+			`x.yaml:1: rules[5].ports: "0" is no port; write one, or a range, as 80 or 8000-9000`,
+			`x.yaml:1: rules[6].from: no network "x"; write one of those there are, or add it under networks`}},
+		{"routes: [{from: bridge, to: bridge}, {from: bridge}]", []string{
+			`x.yaml:1: routes[0].from: a route leads from one network to another: write two networks`,
+			`x.yaml:1: routes[1].from: a route leads from one network to another: write two networks`}},
+		{`egress: [{name: all}, {name: x, allow: ["a:b", "1.2.3", "[::1"]}]`, []string{
+			`x.yaml:1: egress[0].name: "all" cannot be a policy's name; write letters, digits, _ . and -, but not all, internet or none`,
+			`x.yaml:1: egress[1].allow: "a:b": not a port; write it as example.org:443, *.example.org, 192.0.2.0/24:5432/tcp or [2001:db8::/32]:443`}},
+		{"containers: [{name: c, links: [d, '-'], expose: [x], egress: web}]", []string{
+			`x.yaml:1: containers[0].egress: "web" is not known here; write all, internet or none`,
+			`x.yaml:1: containers[0].links[0]: there is no container d; write one of those there are`,
+			`x.yaml:1: containers[0].links[1]: "-" is no link; write CONTAINER or CONTAINER:ALIAS`,
+			`x.yaml:1: containers[0].expose[0]: "x" exposes nothing; write a port or a range, and /udp where it is that, as 80 or 5000-5010/udp`}},
+		{"networks: [{name: n, subnet: 172.17.0.0/16, gateway_mode: bridged}]", []string{
+			`x.yaml:1: networks[0].gateway_mode: "bridged" is not known here; write nat, routed or nat-unprotected`}},
+		{"networks: [bridge]", []string{`x.yaml:1: networks[0]: "bridge" stands where a map should; write name, subnet, gateway, subnet6, gateway6, mtu, internal, icc, gateway_mode, gateway_mode6, masquerade, host_binding, interface_prefix, range, range6, egress as keys`}},
 		{"containers:\n  -\n  - {name: c}", []string{`x.yaml:2: containers[0]: is empty; write a value or take the line out`}},
 		{"containers: [{name: [c]}]", []string{`x.yaml:1: containers[0].name: a list stands where one value should; write name: VALUE`}},
 		{"containers: [{name: c, command: nginx -g x}]", []string{`x.yaml:1: containers[0].command: "nginx -g x" stands where a list should; write command: [nginx, -g, x]`}},
@@ -283,14 +305,14 @@ func TestSyntaxProblems(t *testing.T) {
 		{"x.json", "{\n\"log\": {}", []string{`x.json:2: not valid JSON: unexpected end of JSON input; look for a missing or extra comma, quote or bracket here or just before`}},
 		{"x.json", "{} {}", []string{`x.json:1: not valid JSON: invalid character '{' after top-level value; look for a missing or extra comma, quote or bracket here or just before`}},
 		{"x.json", "{\"log\": {},\n\"log\": {}}", []string{`x.json:2: key "log" is given twice; keep one of the two`}},
-		{"x.json", "[]", []string{`x.json:1: a list stands where the keys should; write networks, containers, host, dns, limits, threads, log, state_file as keys`}},
+		{"x.json", "[]", []string{`x.json:1: a list stands where the keys should; write networks, containers, rules, routes, egress, host, ip_forward, dns, limits, threads, log, state_file as keys`}},
 		{"x.json", "{\"limits\": {\n\"flows\": 8e3}}", []string{`x.json:2: limits.flows: "8e3" is not a whole number; write one from 1 to 1048576`}},
 		{"x.toml", "\nlog = {level = info}", []string{`x.toml:2: not valid TOML: expected character ,; look for a missing quote, bracket or = on this line`}},
 		{"x.toml", "[log]\nlevel = 'info'\n\n[log]\n", []string{`x.toml:4: not valid TOML: table log already exists; keep one of the two`}},
 		{"x.toml", "[log]\nlevel = 'info'\nlevle = 'info'\n", []string{`x.toml:3: log.levle: unknown key; did you mean level?`}},
 		{"x.toml", "[[networks]]\nname = 'a'\n\n[networks.b]\nc = 1", []string{
 			`x.toml:1: networks[0].subnet: is missing; write a free one, as subnet: 172.17.0.0/16`,
-			`x.toml:4: networks[0].b: unknown key; known here: name, subnet, gateway, subnet6, gateway6, mtu, internal, icc`}},
+			`x.toml:4: networks[0].b: unknown key; known here: name, subnet, gateway, subnet6, gateway6, mtu, internal, icc, gateway_mode, gateway_mode6, masquerade, host_binding, interface_prefix, range, range6, egress`}},
 		{"x.toml", "limits = {flows = true, fdb = 1979-05-27}", []string{
 			`x.toml:1: limits.flows: "true" is not a whole number; write one from 1 to 1048576`,
 			`x.toml:1: limits.fdb: "1979-05-27" is not a whole number; write one from 1 to 1048576`}},

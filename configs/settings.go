@@ -26,6 +26,8 @@ var settings = []setting{
 				c.Host.Address = i == 1
 			}
 		}},
+	{"ip_forward", "true", "route between containers and the outside: true, false", textNode,
+		func(d *decoder, at value, c *Config) { c.Forward = d.yes(at) }},
 	{"dns.upstream", "", "name servers to ask, a comma list (default: the host's)", commaNode,
 		func(d *decoder, at value, c *Config) { c.DNS.Upstream = d.servers(at) }},
 	{"limits.flows", "8192", "flows per container", textNode, limit(func(c *Config) *int { return &c.Limits.Flows })},

@@ -70,6 +70,19 @@ func (s *shower) config() *yaml.Node {
 		containers.Content = append(containers.Content, s.container(fmt.Sprintf("containers[%d]", i), ct))
 	}
 	add(root, "containers", containers)
+	s.rules(root, "rules", c.Rules)
+	s.rules(root, "routes", c.Routes)
+	if len(c.Egress) > 0 {
+		all := list()
+		for i, e := range c.Egress {
+			m, path := section(), fmt.Sprintf("egress[%d]", i)
+			s.put(m, path, "name", scalar(e.Name))
+			s.texts(m, path, "allow", e.Allow)
+			all.Content = append(all.Content, m)
+		}
+		add(root, "egress", all)
+	}
+	s.put(root, "", "ip_forward", boolean(c.Forward))
 
 	host := section()
 	s.put(host, "host", "loopback", ports(c.Host.Loopback))
@@ -113,7 +126,48 @@ func (s *shower) network(path string, n Network) *yaml.Node {
 	s.put(m, path, "mtu", number(n.MTU))
 	s.put(m, path, "internal", boolean(n.Internal))
 	s.put(m, path, "icc", boolean(!n.NoICC))
+	s.text(m, path, "gateway_mode", n.Mode4)
+	s.text(m, path, "gateway_mode6", n.Mode6)
+	if n.NoMasquerade {
+		s.put(m, path, "masquerade", boolean(false))
+	}
+	if n.HostBinding.IsValid() {
+		s.put(m, path, "host_binding", scalar(n.HostBinding.String()))
+	}
+	s.text(m, path, "interface_prefix", n.IfPrefix)
+	if n.Range.IsValid() {
+		s.put(m, path, "range", scalar(n.Range.String()))
+	}
+	if n.Range6.IsValid() {
+		s.put(m, path, "range6", scalar(n.Range6.String()))
+	}
+	s.text(m, path, "egress", n.Egress)
 	return m
+}
+
+func (s *shower) rules(root *yaml.Node, key string, rules []Rule) {
+	if len(rules) == 0 {
+		return
+	}
+	all := list()
+	for i, r := range rules {
+		m, path := section(), fmt.Sprintf("%s[%d]", key, i)
+		from, to := r.From, r.To
+		if r.Action == ActionRoute {
+			from, to = strings.TrimPrefix(from, "network:"), strings.TrimPrefix(to, "network:")
+		}
+		s.text(m, path, "from", from)
+		s.text(m, path, "to", to)
+		s.text(m, path, "direction", r.Direction)
+		s.text(m, path, "proto", r.Proto)
+		s.texts(m, path, "ports", r.Ports)
+		if r.Action != ActionRoute {
+			s.text(m, path, "action", r.Action)
+		}
+		s.text(m, path, "comment", r.Comment)
+		all.Content = append(all.Content, m)
+	}
+	add(root, key, all)
 }
 
 func (s *shower) container(path string, c Container) *yaml.Node {
@@ -129,6 +183,9 @@ func (s *shower) container(path string, c Container) *yaml.Node {
 	s.texts(m, path, "env", c.Env)
 	s.text(m, path, "workdir", c.Workdir)
 	s.text(m, path, "hostname", c.Hostname)
+	s.texts(m, path, "links", c.Links)
+	s.texts(m, path, "expose", c.Expose)
+	s.text(m, path, "egress", c.Egress)
 	s.put(m, path, "offload", scalar(word(c.Offload, "on", "off")))
 	s.put(m, path, "spoof", scalar(word(c.Spoof, "allow", "deny")))
 	if c.Pid != 0 {

@@ -57,6 +57,7 @@ containers:
     spoof: allow # file x.yaml:11
     netns: /run/netns/x # file x.yaml:11
     ifname: "null" # file x.yaml:11
+ip_forward: true # default
 host:
   loopback: [80, 81] # file x.yaml:12
   address: allow # default

@@ -27,6 +27,7 @@ func (c *Config) check() []*Problem {
 	k := &checker{c: c, hints: map[string]string{}}
 	k.networks()
 	k.containers()
+	k.policies()
 	k.singles()
 	return k.problems
 }
@@ -151,9 +152,22 @@ func (k *checker) networks() {
 			k.overlap(o, "subnet6", i, func(n Network) netip.Prefix { return n.Subnet6 })
 			k.gateway(o, "gateway6", n.Subnet6, n.Gateway6)
 		}
+		k.span(o, "range", n.Subnet, n.Range)
+		k.span(o, "range6", n.Subnet6, n.Range6)
 		if n.MTU < minMTU || n.MTU > maxMTU {
 			k.bad(o, "mtu", "%d is out of range; write %d to %d", n.MTU, minMTU, maxMTU)
 		}
+	}
+}
+
+// span checks the range from which a subnet's addresses are chosen.
+func (k *checker) span(o object, key string, subnet, p netip.Prefix) {
+	switch {
+	case !p.IsValid():
+	case !subnet.IsValid() || !subnet.Contains(p.Addr()) || p.Bits() < subnet.Bits():
+		k.bad(o, key, "%s is outside %s; write a part of that", p, subnet)
+	case p != p.Masked():
+		k.bad(o, key, "%s has bits set behind its prefix; write %s", p, p.Masked())
 	}
 }
 

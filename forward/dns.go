@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -45,6 +46,12 @@ type DNSConfig struct {
 	// Closed says of a bridge that it is internal: other names than its own are
 	// not asked for, and get SERVFAIL; nil: none is.
 	Closed func(bridge string) bool
+	// Allowed says whether a name that is none of ours may be asked for; one that
+	// may not gets REFUSED, and nobody outside hears of it. Nil: all may.
+	Allowed func(bridge, name string) bool
+	// Told hears which addresses upstreams have given for a name, and for how long.
+	// Nil: nobody does.
+	Told func(bridge, name string, addrs []netip.Addr, ttl time.Duration)
 	// Timeout is for one exchange with one upstream; 0: 4 s.
 	Timeout time.Duration
 	// MaxInflight bounds the queries that wait for an upstream; 0: 1024.
@@ -64,6 +71,8 @@ type DNS struct {
 	names       Names
 	upstreams   func() []netip.AddrPort
 	closed      func(bridge string) bool
+	allowed     func(bridge, name string) bool
+	told        func(bridge, name string, addrs []netip.Addr, ttl time.Duration)
 	timeout     time.Duration
 	maxInflight int64
 	dial        func(ctx context.Context, network, address string) (net.Conn, error)
@@ -82,7 +91,7 @@ type DNSStats struct {
 	Local     uint64 // answered from Names, also with an empty answer
 	Forwarded uint64 // answered by an upstream
 	Failed    uint64 // malformed, not supported, or no upstream answered
-	Refused   uint64 // over MaxInflight
+	Refused   uint64 // over MaxInflight, or not allowed
 	Timeouts  uint64 // exchanges, not queries: one query may time out several times
 }
 
@@ -92,6 +101,8 @@ func NewDNS(c DNSConfig) *DNS {
 		names:       c.Names,
 		upstreams:   c.Upstreams,
 		closed:      c.Closed,
+		allowed:     c.Allowed,
+		told:        c.Told,
 		timeout:     c.Timeout,
 		maxInflight: int64(c.MaxInflight),
 		dial:        c.Dial,
@@ -166,7 +177,18 @@ func (d *DNS) Answer(ctx context.Context, bridge string, udp bool, query []byte,
 		d.stats.failed.Add(1)
 		return pack(query, newReply(&q, dns.RcodeServerFailure), limit)
 	}
-	return d.forward(ctx, &q, query, limit)
+	name := strings.ToLower(strings.TrimSuffix(q.Question[0].Name, "."))
+	if d.allowed != nil && !d.allowed(bridge, name) {
+		d.stats.refused.Add(1)
+		return pack(query, newReply(&q, dns.RcodeRefused), limit)
+	}
+	reply = d.forward(ctx, &q, query, limit)
+	if d.told != nil {
+		if addrs, ttl := told(reply); len(addrs) > 0 {
+			d.told(bridge, name, addrs, ttl)
+		}
+	}
+	return reply
 }
 
 // replyLimit returns the largest reply that the client takes.

@@ -37,11 +37,12 @@ func listens(host netip.AddrPort, dst netip.AddrPort, gateway bool) bool {
 
 // published decides about a new flow to dst, an address of the host or a
 // gateway's, if something is published there.
-func (n *NAT) published(proto uint8, dst netip.AddrPort, gateway bool) (verdict, bool) {
-	if t := n.pub.find(proto, dst, gateway); t != nil && t.reachable(dst.Addr()) {
-		return verdict{kind: verdictPair, target: t}, true
+func (n *NAT) published(q *packet, dst netip.AddrPort, gateway bool, t *Trace) (verdict, bool) {
+	if x := n.pub.find(q.proto, dst, gateway); x != nil && x.reachable(dst.Addr()) {
+		return n.ruled(n.toPublished(q, &x.Publish, t), verdict{kind: verdictPair, target: x}, t), true
 	}
-	for _, x := range n.pub.elsewhere[pubKey{proto, dst.Port()}] {
+	for i := range n.pub.elsewhere[pubKey{q.proto, dst.Port()}] {
+		x := &n.pub.elsewhere[pubKey{q.proto, dst.Port()}][i]
 		v6 := dst.Addr().Is6()
 		if !listens(x.Host, dst, gateway) || !(v6 && x.Target6.IsValid() || !v6 && x.Target4.IsValid()) {
 			continue
@@ -52,7 +53,19 @@ func (n *NAT) published(proto uint8, dst netip.AddrPort, gateway bool) (verdict,
 				to = netip.IPv6Loopback()
 			}
 		}
-		return verdict{kind: verdictOutside, to: netip.AddrPortFrom(to, dst.Port()), loop: true}, true
+		return n.ruled(n.toPublished(q, x, t), verdict{kind: verdictOutside, to: netip.AddrPortFrom(to, dst.Port()), loop: true}, t), true
 	}
 	return verdict{}, false
+}
+
+// toPublished makes q a packet to the container that publishes x, as rules see
+// it: behind the translation.
+func (n *NAT) toPublished(q *packet, x *Publish, t *Trace) *packet {
+	a := x.Target4
+	if q.to.addr.Is6() {
+		a = x.Target6
+	}
+	t.add("publish", "%s publishes port %d there", x.Port.Label, x.ContainerPort)
+	q.way, q.to, q.port = wayPublished, party{port: x.Port, addr: a}, x.ContainerPort
+	return q
 }

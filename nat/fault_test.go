@@ -65,6 +65,9 @@ func (d *faulty) Read(b []byte) (int, unix.Errno) {
 		if e != 0 {
 			return 0, e
 		}
+		if neighbour(b[:n]) {
+			return n, 0
+		}
 		switch {
 		case d.chance(d.out.lose):
 			d.lost.Add(1)
@@ -94,6 +97,7 @@ func (d *faulty) Write(b []byte) unix.Errno {
 		d.onWrite(b)
 	}
 	switch {
+	case neighbour(b):
 	case d.chance(d.in.lose):
 		d.lost.Add(1)
 		return 0
@@ -114,4 +118,12 @@ func (d *faulty) Write(b []byte) unix.Errno {
 		d.Device.Write(w)
 	}
 	return e
+}
+
+// neighbour says whether a frame is ARP or neighbour discovery, which have no
+// faults: three lost ones in a row are a host that cannot be reached.
+func neighbour(b []byte) bool {
+	var f vswitch.Frame
+	f.Parse(nil, b)
+	return f.Class&vswitch.ClassNeighbour != 0
 }

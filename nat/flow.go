@@ -64,6 +64,9 @@ type flow struct {
 	state    state
 	gen      uint32
 	flags    uint32
+	policy   uint32 // the generation of the policy that let it pass
+	rule     uint32 // and the rule
+	way      way
 	fd       int32
 	sides    [2]side
 	chain    [2]uint32 // next in the hash bucket, by side
@@ -103,25 +106,28 @@ const (
 	fReady         // the socket had an event since it was looked at
 	fWritable
 	fError
-	fAck      // the container is owed an acknowledgement
-	fFinIn    // the container's FIN was taken
-	fFinOut   // ours was sent
-	fFinAcked // and acknowledged
-	fEOF      // the socket's peer has finished
-	fShut     // shutdown(SHUT_WR) was called
-	fWantOut  // waiting for the socket to take more
-	fNoPeek   // no SO_PEEK_OFF: peek behind a discarded prefix
-	fScale    // window scaling was agreed
-	fInbound  // opened from outside
-	fHostLoop // may reach the host's loopback
-	fLocal    // ends at a service of the gateway
-	fRecover  // repeating after a loss until tcp.recover is acknowledged
-	fSack     // selective acknowledgements were agreed
-	fMissed   // a segment in order was dropped, since the socket was full
-	fSmall    // TCP: no frames beyond 64 KiB; UDP: no trains
-	fListed   // in the list of acknowledgements
-	fLazy     // in the list of those that may wait for an answer to carry them
-	fGone     // the outside has reset the connection; what it sent before is still delivered
+	fAck         // the container is owed an acknowledgement
+	fFinIn       // the container's FIN was taken
+	fFinOut      // ours was sent
+	fFinAcked    // and acknowledged
+	fEOF         // the socket's peer has finished
+	fShut        // shutdown(SHUT_WR) was called
+	fWantOut     // waiting for the socket to take more
+	fNoPeek      // no SO_PEEK_OFF: peek behind a discarded prefix
+	fScale       // window scaling was agreed
+	fInbound     // opened from outside
+	fHostLoop    // may reach the host's loopback
+	fLocal       // ends at a service of the gateway
+	fRecover     // repeating after a loss until tcp.recover is acknowledged
+	fSack        // selective acknowledgements were agreed
+	fMissed      // a segment in order was dropped, since the socket was full
+	fSmall       // TCP: no frames beyond 64 KiB; UDP: no trains
+	fListed      // in the list of acknowledgements
+	fLazy        // in the list of those that may wait for an answer to carry them
+	fReverse     // a pair that side 1 has opened
+	fNamed       // opened by a name that the egress policy holds
+	fOtherFamily // the client's address is not of the family that the container sees
+	fGone        // the outside has reset the connection; what it sent before is still delivered
 )
 
 func (f *flow) has(bit uint32) bool { return f.flags&bit != 0 }

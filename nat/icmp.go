@@ -223,16 +223,40 @@ func (n *NAT) echoReply(f *vswitch.Frame) {
 // icmpFromTap takes an error that a container's kernel sent: about a datagram
 // of a published port, or of another container's flow to it.
 func (n *NAT) icmpFromTap(f *vswitch.Frame) vswitch.Action {
+	i, s := n.quoted(f)
+	if i == none {
+		return vswitch.Drop(vswitch.Reason(s))
+	}
+	fl := &n.flows[i]
+	b := f.B[f.L4:f.End]
+	switch {
+	case fl.kind == kindPair && fl.way == wayRouted:
+		p := n.sw.Port(fl.sides[1-s].port)
+		hop(f, &fl.sides[1-s], p.Bridge().MAC)
+		if r := n.sw.Output(p, f.B); r != vswitch.Delivered {
+			return vswitch.Drop(r)
+		}
+		return consumed
+	case fl.kind == kindPair:
+		n.pairError(fl, 1-s, icmpError{typ: b[0], code: b[1], info: get32(b[4:])})
+		return consumed
+	}
+	return vswitch.Drop(vswitch.Refused) // an unprivileged socket cannot send it on
+}
+
+// quoted finds the flow that an ICMP error of a container is about, and the
+// container's side; or none, with the reason in the side's place.
+func (n *NAT) quoted(f *vswitch.Frame) (uint32, int) {
 	b := f.B[f.L4:f.End]
 	if (f.Proto == vswitch.ProtoICMPv6) != f.V6 || len(b) < vswitch.ICMPLen+vswitch.IPv4Len+vswitch.UDPLen {
-		return vswitch.Drop(vswitch.NoProtocol)
+		return none, int(vswitch.NoProtocol)
 	}
 	isError := b[0] == 3 || b[0] == 11
 	if f.V6 {
-		isError = b[0] == 1 || b[0] == 3
+		isError = b[0] >= 1 && b[0] <= 3
 	}
 	if !isError {
-		return vswitch.Drop(vswitch.NoProtocol)
+		return none, int(vswitch.NoProtocol)
 	}
 	q := b[vswitch.ICMPLen:]
 	var local, remote addr
@@ -240,7 +264,7 @@ func (n *NAT) icmpFromTap(f *vswitch.Frame) vswitch.Action {
 	var proto uint8
 	if f.V6 {
 		if len(q) < vswitch.IPv6Len+vswitch.UDPLen {
-			return vswitch.Drop(vswitch.NoProtocol)
+			return none, int(vswitch.NoProtocol)
 		}
 		proto, l4 = q[6], vswitch.IPv6Len
 		copy(remote[:], q[8:24])
@@ -248,18 +272,14 @@ func (n *NAT) icmpFromTap(f *vswitch.Frame) vswitch.Action {
 	} else {
 		proto, l4 = q[9], int(q[0]&15)*4
 		if l4 < vswitch.IPv4Len || len(q) < l4+vswitch.UDPLen {
-			return vswitch.Drop(vswitch.NoProtocol)
+			return none, int(vswitch.NoProtocol)
 		}
 		copy(remote[:4], q[12:16])
 		copy(local[:4], q[16:20])
 	}
 	i, s := n.find(f.In.ID, proto, &local, &remote, get16(q[l4+2:]), get16(q[l4:]))
 	if i == none {
-		return vswitch.Drop(vswitch.NoFlow)
+		return none, int(vswitch.NoFlow)
 	}
-	if fl := &n.flows[i]; fl.kind == kindPair {
-		n.pairError(fl, 1-s, icmpError{typ: b[0], code: b[1], info: get32(b[4:])})
-		return consumed
-	}
-	return vswitch.Drop(vswitch.Refused) // an unprivileged socket cannot send it on
+	return i, s
 }

@@ -56,14 +56,6 @@ type Query struct {
 	nat     *NAT
 }
 
-// Policy is what containers may reach of the host.
-type Policy struct {
-	LoopbackAll   bool                    // all ports of the host's loopback, through the gateway's address
-	LoopbackPorts []uint16                // or only these
-	HostAddress   bool                    // the host's other addresses
-	HostAddrs     map[netip.Addr]struct{} // what they are
-}
-
 // Config makes a NAT.
 type Config struct {
 	Outside      Outside // nil for Kernel
@@ -79,14 +71,16 @@ type Config struct {
 // thread.
 type NAT struct {
 	*table
-	cfg    Config
-	sw     *vswitch.Switch
-	out    Outside
-	policy Policy
-	wheel  wheel
-	frags  reassembly
-	pub    publications
-	spills spillPool
+	cfg       Config
+	sw        *vswitch.Switch
+	out       Outside
+	policy    Policy
+	wheel     wheel
+	policyGen uint32
+	hits      map[uint32]*Hits // by rule, of flows that are over
+	frags     reassembly
+	pub       publications
+	spills    spillPool
 
 	train   udpTrain
 	rx      batch
@@ -173,7 +167,7 @@ func New(sw *vswitch.Switch, cfg Config) (*NAT, error) {
 	n.lazy = make([]lazyAck, 0, 1024)
 	n.frags.init(cfg.Reassemblies)
 	n.pub.init()
-	n.policy = Policy{HostAddress: true}
+	n.policy, n.hits = Policy{HostAddress: true}, make(map[uint32]*Hits)
 	sw.SetGateway(n)
 	return n, nil
 }
@@ -197,12 +191,19 @@ func setDefault(v *int, d int) {
 	}
 }
 
-// SetPolicy replaces the policy; flows decided under the old one are decided
-// anew where they are cached.
+// SetPolicy replaces the policy. What was cached under the old one is decided
+// anew, and each flow that is open is judged again before it carries more.
 func (n *NAT) SetPolicy(p Policy) {
 	n.policy = p
+	n.policyGen++
+	for _, b := range n.sw.Bridges() {
+		b.Ask = n.policy.concernsBridge(b)
+	}
 	n.sw.PolicyChanged()
 }
+
+// BridgeAdded lets the policy hold for a new bridge, too.
+func (n *NAT) BridgeAdded(b *vswitch.Bridge) { b.Ask = n.policy.concernsBridge(b) }
 
 // Resolve decides about a frame to the gateway's MAC that no cached flow covers.
 // A drop is only returned, and then cached, if it depends on nothing but
@@ -210,7 +211,7 @@ func (n *NAT) SetPolicy(p Policy) {
 // time, and what is answered is answered each time.
 func (n *NAT) Resolve(f *vswitch.Frame) vswitch.Action {
 	a := n.resolve(f)
-	if a.Kind == vswitch.ActDrop && a.Reason != vswitch.Isolated && a.Reason != vswitch.NotForGateway && a.Reason != vswitch.MulticastRouted {
+	if a.Kind == vswitch.ActDrop && (a.Reason != vswitch.Isolated || n.policy.routes()) && a.Reason != vswitch.NotForGateway && a.Reason != vswitch.MulticastRouted {
 		n.sw.CountDrop(f.In, a.Reason)
 		return consumed
 	}
@@ -230,7 +231,7 @@ func (n *NAT) resolve(f *vswitch.Frame) vswitch.Action {
 	if !checksumGood(f) {
 		return vswitch.Drop(vswitch.BadChecksum)
 	}
-	if i, s := n.lookup(f); i != none && !n.reopens(f, i) {
+	if i, s := n.lookup(f); i != none && !n.reopens(f, i) && n.stands(i) {
 		if f.Class&vswitch.ClassTTL != 0 && !f.In.Bridge().IsGateway(f.Dst()) {
 			n.timeExceeded(f)
 			return vswitch.Drop(vswitch.TTLExceeded)
@@ -354,6 +355,9 @@ func (n *NAT) Run(t vswitch.Token) bool {
 		return false
 	}
 	f.unset(fQueued)
+	if f.policy != n.policyGen && !n.stands(i) {
+		return false
+	}
 	again := false
 	switch f.kind {
 	case kindTCP:
@@ -415,6 +419,7 @@ func (n *NAT) idle(i uint32) {
 func (n *NAT) drop(i uint32) {
 	f := &n.flows[i]
 	n.unlinkTimer(i)
+	n.account(f)
 	switch f.kind {
 	case kindTCP:
 		n.tcpCleanup(i)

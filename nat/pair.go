@@ -29,7 +29,8 @@ func (f *flow) pairLifetime() int64 {
 
 // openPair starts a flow to a published port's container and forwards its
 // first frame.
-func (n *NAT) openPair(f *vswitch.Frame, t *publication) vswitch.Action {
+func (n *NAT) openPair(f *vswitch.Frame, v verdict) vswitch.Action {
+	t := v.target
 	if n.full(f.In.ID) {
 		n.refuse(f, replyProhibited)
 		return vswitch.Drop(vswitch.FlowLimit)
@@ -49,14 +50,21 @@ func (n *NAT) openPair(f *vswitch.Frame, t *publication) vswitch.Action {
 	if i == none {
 		return vswitch.Drop(vswitch.FlowLimit)
 	}
+	return n.pair(i, f, side{local: local, remote: remote, lport: t.ContainerPort, rport: rport, port: to.ID, mac: to.MAC}, v)
+}
+
+// pair fills the record of a flow between two ports and forwards its first
+// frame: side 0 is the sender of f.
+func (n *NAT) pair(i uint32, f *vswitch.Frame, to side, v verdict) vswitch.Action {
 	fl := &n.flows[i]
 	fl.proto, fl.v6 = f.Proto, f.V6
+	n.admit(fl, v)
 	fl.created, fl.used = n.sw.Now(), n.sw.Now()
 	a := &fl.sides[0]
 	copy(a.local[:], f.SrcIP())
 	copy(a.remote[:], f.DstIP())
 	a.lport, a.rport, a.mac = f.SrcPort(), f.DstPort(), f.SrcMAC()
-	fl.sides[1] = side{local: local, remote: remote, lport: t.ContainerPort, rport: rport, port: to.ID, mac: to.MAC}
+	fl.sides[1] = to
 	n.index(i, 0)
 	n.index(i, 1)
 	n.pairs++
@@ -94,6 +102,12 @@ func (n *NAT) pairForward(i uint32, s int, f *vswitch.Frame) {
 		n.pairTCP(fl, s, f, p)
 		n.arm(i, fl.used+fl.lifetime())
 	}
+	if fl.way == wayBridge {
+		if r := n.sw.Output(p, f.B); r != vswitch.Delivered {
+			n.sw.CountDrop(f.In, r)
+		}
+		return
+	}
 	if mtu := n.mtu(p); f.End-f.L3 > mtu && f.B[1] == vswitch.GSONone && !n.refragment && (f.V6 || f.B[f.L3+6]&0x40 != 0) {
 		e := icmpError{typ: 3, code: 4, info: uint32(mtu)}
 		if f.V6 {
@@ -103,7 +117,11 @@ func (n *NAT) pairForward(i uint32, s int, f *vswitch.Frame) {
 		n.sw.CountDrop(f.In, vswitch.TooBig)
 		return
 	}
-	rewrite(f, to, p.Bridge().MAC)
+	if fl.way == wayRouted {
+		hop(f, to, p.Bridge().MAC)
+	} else {
+		rewrite(f, to, p.Bridge().MAC)
+	}
 	if r := n.sw.Output(p, f.B); r != vswitch.Delivered {
 		n.sw.CountDrop(f.In, r)
 	}
@@ -122,6 +140,9 @@ func (n *NAT) pairTCP(fl *flow, s int, f *vswitch.Frame, out *vswitch.Port) {
 		return
 	}
 	fl.udp.fins, fl.udp.rtoPass = 0, false // a reused tuple begins anew
+	if fl.way == wayBridge {
+		return
+	}
 	ip := vswitch.IPv4Len
 	if f.V6 {
 		ip = vswitch.IPv6Len
@@ -159,9 +180,7 @@ func clampMSS(f *vswitch.Frame, limit uint16) {
 // rewrite gives f the addresses, ports and MACs of side to, one hop less, and
 // checksums that match.
 func rewrite(f *vswitch.Frame, to *side, gateway vswitch.MAC) {
-	eth := f.B[vswitch.VnetLen:]
-	copy(eth, to.mac[:])
-	copy(eth[6:], gateway[:])
+	nextHop(f, to, gateway)
 	partial := f.B[0]&vswitch.VnetNeedsCsum != 0
 	src, dst := f.SrcIP(), f.DstIP()
 	l4 := f.B[f.L4:]
@@ -190,18 +209,36 @@ func rewrite(f *vswitch.Frame, to *side, gateway vswitch.MAC) {
 			}
 		}
 	}
-	if f.V6 {
-		f.B[f.L3+7]--
-	} else {
-		ip := f.B[f.L3:]
-		ttl := [2]byte{ip[8], ip[9]}
-		ip[8]--
-		vswitch.AdjustSum(ip[10:], ttl[:], ip[8:10], false)
-		vswitch.AdjustSum(ip[10:], old[:8], new[:8], false)
+	lowerTTL(f)
+	if !f.V6 {
+		vswitch.AdjustSum(f.B[f.L3+10:], old[:8], new[:8], false)
 	}
 	copy(src, new[:n])
 	copy(dst, new[n:2*n])
 	copy(l4, new[2*n:2*n+4])
+}
+
+// hop gives f the MACs of side to, and one hop less.
+func hop(f *vswitch.Frame, to *side, gateway vswitch.MAC) {
+	nextHop(f, to, gateway)
+	lowerTTL(f)
+}
+
+func nextHop(f *vswitch.Frame, to *side, gateway vswitch.MAC) {
+	eth := f.B[vswitch.VnetLen:]
+	copy(eth, to.mac[:])
+	copy(eth[6:], gateway[:])
+}
+
+func lowerTTL(f *vswitch.Frame) {
+	ip := f.B[f.L3:]
+	if f.V6 {
+		ip[7]--
+		return
+	}
+	ttl := [2]byte{ip[8], ip[9]}
+	ip[8]--
+	vswitch.AdjustSum(ip[10:], ttl[:], ip[8:10], false)
 }
 
 // pairError tells the container at side s what the other's kernel answered.

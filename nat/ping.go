@@ -46,6 +46,7 @@ func (n *NAT) pingOpen(f *vswitch.Frame, v verdict) vswitch.Action {
 	}
 	fl := &n.flows[i]
 	fl.proto, fl.v6, fl.fd = f.Proto, f.V6, int32(fd)
+	n.admit(fl, v)
 	fl.created, fl.used = n.sw.Now(), n.sw.Now()
 	s := &fl.sides[0]
 	copy(s.local[:], f.SrcIP())

@@ -252,7 +252,28 @@ func (n *NAT) accepted(p *publication, fd int, client netip.AddrPort) bool {
 	if !ok {
 		return false
 	}
-	return n.tcpAccept(p.Port, fd, seen, netip.AddrPortFrom(server, p.ContainerPort), client)
+	v, ok := n.letIn(p, client, server)
+	if !ok {
+		abort(fd)
+		sysClose(fd)
+		n.sw.CountDrop(p.Port, v.reason)
+		return true
+	}
+	return n.tcpAccept(p.Port, fd, seen, netip.AddrPortFrom(server, p.ContainerPort), client, v)
+}
+
+// letIn judges a client of a published port. One that is denied has been
+// accepted by the host's kernel already: a connection is reset, whether the rule
+// says drop or reject; a datagram is never answered.
+func (n *NAT) letIn(p *publication, client netip.AddrPort, server netip.Addr) (verdict, bool) {
+	q := packet{from: n.client(n.out.Origin(client).Addr().WithZone("")), to: party{port: p.Port, addr: server}, way: wayInbound, proto: p.Proto, port: p.ContainerPort}
+	r := n.judge(&q, nil)
+	if !r.ok && r.rule != noRule {
+		h := n.hit(r.rule)
+		h.Flows++
+		h.Packets++
+	}
+	return verdict{reason: r.reason, way: wayInbound, rule: r.rule}, r.ok
 }
 
 // inbound chooses the addresses under which the container sees a client: the
@@ -296,7 +317,6 @@ func (n *NAT) publishedDatagrams(p *publication) {
 	for k := range count {
 		i := n.publishedFlow(p, &n.rx.from[k], n.rx.local(k))
 		if i == none {
-			n.sw.CountDrop(p.Port, vswitch.FlowLimit)
 			continue
 		}
 		b, size := n.rx.slot(k)
@@ -318,26 +338,35 @@ func (n *NAT) publishedErrors(p *publication) {
 	}
 }
 
-// publishedFlow finds or makes the flow of a client of a published UDP port.
+// publishedFlow finds or makes the flow of a client of a published UDP port. It
+// counts a datagram that gets none.
 func (n *NAT) publishedFlow(p *publication, from *sockaddr, local addr) uint32 {
 	client := from.addrPort()
-	if i := n.clientFlow(p, client); i != none {
+	if i := n.clientFlow(p, client); i != none && n.stands(i) {
 		n.flows[i].sides[1].local = local
 		return i
 	}
-	if n.full(p.Port.ID) {
+	server, seen, ok := n.inbound(p, client)
+	if !ok || n.full(p.Port.ID) {
+		n.sw.CountDrop(p.Port, vswitch.FlowLimit)
 		return none
 	}
-	server, seen, ok := n.inbound(p, client)
+	v, ok := n.letIn(p, client, server)
 	if !ok {
+		n.sw.CountDrop(p.Port, v.reason)
 		return none
 	}
 	i := n.udpFlow(p.Port, server.Is6(), netip.AddrPortFrom(server, p.ContainerPort), seen, client)
 	if i == none {
+		n.sw.CountDrop(p.Port, vswitch.FlowLimit)
 		return none
 	}
 	fl := &n.flows[i]
 	fl.set(fInbound)
+	n.admit(fl, v)
+	if client.Addr().Is6() != fl.v6 {
+		fl.set(fOtherFamily)
+	}
 	fl.sides[1].local = local
 	fl.udp.listener = p.id
 	fl.udp.scope = from.scope()

@@ -14,7 +14,13 @@ type verdict struct {
 	reply  reply          // what the sender hears of a drop
 	to     netip.AddrPort // verdictOutside: where the socket connects
 	target *publication   // verdictPair
+	out    *vswitch.Port  // verdictRouted, verdictBridged
 	loop   bool           // verdictOutside: the host's loopback, on purpose
+
+	way     way
+	rule    uint32
+	named   bool
+	reverse bool // verdictRouted, verdictBridged: an answer to what the other has opened
 }
 
 type verdictKind uint8
@@ -24,6 +30,8 @@ const (
 	verdictEcho
 	verdictDNS
 	verdictPair
+	verdictRouted
+	verdictBridged
 	verdictOutside
 )
 
@@ -37,67 +45,110 @@ const (
 	replyProhibited
 )
 
-// route decides where a new flow of proto from the container on p to dst may
-// go. It changes nothing, so that it also explains.
-func (n *NAT) route(p *vswitch.Port, proto uint8, dst netip.AddrPort) verdict {
+// route decides where a new flow of proto from the container at src on p to dst
+// goes, and whether it may. It changes nothing, so that it also explains.
+func (n *NAT) route(p *vswitch.Port, proto uint8, src netip.Addr, dst netip.AddrPort, t *Trace) verdict {
 	br, ip := p.Bridge(), dst.Addr()
 	switch proto {
 	case vswitch.ProtoTCP, vswitch.ProtoUDP, vswitch.ProtoICMP, vswitch.ProtoICMPv6:
 	default:
 		return verdict{reason: vswitch.NoProtocol, reply: replyProhibited}
 	}
+	q := packet{from: party{port: p, addr: src}, to: party{addr: ip}, proto: proto, port: dst.Port()}
 	if br.IsGateway(ip) {
-		return n.routeGateway(p, proto, dst)
+		return n.routeGateway(&q, dst, t)
 	}
 	if br.Contains(ip) {
+		t.add("route", "%s is a neighbour, not the gateway's to reach", ip)
 		return verdict{reason: vswitch.NotForGateway}
 	}
 	if br.Internal {
-		return verdict{reason: vswitch.Internal, reply: replyNoRoute}
+		t.add("route", "network %s is internal: no way off it", br.Name)
+		return verdict{reason: vswitch.Internal, reply: replyNoRoute, rule: RuleInternal}
 	}
 	if other := n.sw.BridgeOf(func(b *vswitch.Bridge) bool { return b != br && b.Contains(ip) }); other != nil && isolate {
-		if other.IsGateway(ip) {
-			if v, is := n.published(proto, dst, true); is {
-				return v
-			}
-		}
-		return verdict{reason: vswitch.Isolated}
+		return n.routeBetween(&q, dst, other, t)
 	}
 	if r := forbidden(ip); r != vswitch.Delivered {
-		return verdict{reason: r, reply: refusal(r)}
+		t.add("route", "%s is never reached: %s", ip, r)
+		return verdict{reason: r, reply: refusal(r), rule: RuleForbidden}
 	}
 	if _, own := n.policy.HostAddrs[ip]; own {
-		if v, is := n.published(proto, dst, false); is {
+		if v, is := n.published(&q, dst, false, t); is {
 			return v
 		}
-		if !n.policy.HostAddress {
-			return verdict{reason: vswitch.HostAddress, reply: replyProhibited}
-		}
+		t.add("route", "%s is an address of this host", ip)
+		q.way, q.to.host = wayHost, true
+	} else {
+		t.add("route", "%s is outside", ip)
+		q.way = wayOutside
 	}
-	return verdict{kind: verdictOutside, to: dst}
+	return n.ruled(&q, verdict{kind: verdictOutside, to: dst}, t)
+}
+
+// ruled is v, if the policy lets the packet pass.
+func (n *NAT) ruled(q *packet, v verdict, t *Trace) verdict {
+	r := n.judge(q, t)
+	if !r.ok {
+		return verdict{reason: r.reason, reply: r.reply, rule: r.rule, way: q.way, out: v.out}
+	}
+	v.way, v.rule, v.named = q.way, r.rule, r.named
+	return v
 }
 
 // routeGateway decides about traffic to the bridge's own gateway address: echo,
 // DNS, published ports, the host's loopback if it is open, else refused.
-func (n *NAT) routeGateway(p *vswitch.Port, proto uint8, dst netip.AddrPort) verdict {
+func (n *NAT) routeGateway(q *packet, dst netip.AddrPort, t *Trace) verdict {
 	switch {
-	case proto == vswitch.ProtoICMP || proto == vswitch.ProtoICMPv6:
-		return verdict{kind: verdictEcho}
+	case q.proto == vswitch.ProtoICMP || q.proto == vswitch.ProtoICMPv6:
+		t.add("route", "the gateway answers echo requests")
+		return verdict{kind: verdictEcho, rule: RuleService}
 	case dst.Port() == 53 && n.cfg.Local != nil:
-		return verdict{kind: verdictDNS}
+		t.add("route", "the gateway answers DNS")
+		return verdict{kind: verdictDNS, rule: RuleService}
 	}
-	if v, is := n.published(proto, dst, true); is && !p.Bridge().Internal {
-		return v
+	if !q.from.port.Bridge().Internal {
+		if v, is := n.published(q, dst, true, t); is {
+			return v
+		}
 	}
 	if n.policy.LoopbackAll || slices.Contains(n.policy.LoopbackPorts, dst.Port()) {
 		to := netip.AddrFrom4([4]byte{127, 0, 0, 1})
 		if dst.Addr().Is6() {
 			to = netip.IPv6Loopback()
 		}
-		return verdict{kind: verdictOutside, to: netip.AddrPortFrom(to, dst.Port()), loop: true}
+		t.add("route", "the gateway's address stands for the host's loopback, which is open at this port")
+		q.way, q.to.host, q.loop = wayHost, true, true
+		return n.ruled(q, verdict{kind: verdictOutside, to: netip.AddrPortFrom(to, dst.Port()), loop: true}, t)
 	}
+	t.add("route", "nothing is published at the gateway's port %d, nor is the host's loopback open there", dst.Port())
 	return verdict{reason: vswitch.Refused, reply: replyRefused}
 }
+
+// routeBetween decides about traffic to another bridge: what is published
+// answers at its gateway's address; its containers where a route leads there.
+func (n *NAT) routeBetween(q *packet, dst netip.AddrPort, other *vswitch.Bridge, t *Trace) verdict {
+	apart := verdict{reason: vswitch.Isolated, rule: RuleIsolation, way: wayRouted}
+	if other.IsGateway(dst.Addr()) {
+		if v, is := n.published(q, dst, true, t); is {
+			return v
+		}
+		t.add("route", "%s is the gateway of network %s, which answers its own", dst.Addr(), other.Name)
+		return apart
+	}
+	out := other.PortOf(dst.Addr())
+	if out == nil || other.Internal {
+		t.add("route", "%s belongs to network %s, which is apart", dst.Addr(), other.Name)
+		return apart
+	}
+	t.add("route", "%s is %s on network %s", dst.Addr(), out.Name, other.Name)
+	q.way, q.to.port = wayRouted, out
+	return n.ruled(q, verdict{kind: verdictRouted, out: out}, t)
+}
+
+// routes says whether the policy lets containers of one network reach those of
+// another.
+func (p *Policy) routes() bool { return len(p.Routes) > 0 || len(p.Nets) > 0 || len(p.Rules) > 0 }
 
 // refusal says whether a forbidden destination is answered: what would be the
 // host's loopback is, so that programs fail at once.
@@ -151,14 +202,22 @@ func forbidden(a netip.Addr) vswitch.Reason {
 
 // open starts a flow for a frame that belongs to none, or says why not.
 func (n *NAT) open(f *vswitch.Frame) vswitch.Action {
-	if f.Proto == vswitch.ProtoTCP && f.TCPFlags&(vswitch.TCPSyn|vswitch.TCPAck|vswitch.TCPRst|vswitch.TCPFin) != vswitch.TCPSyn {
-		return n.strayTCP(f)
-	}
-	if (f.Proto == vswitch.ProtoICMP || f.Proto == vswitch.ProtoICMPv6) && f.Key.EchoType() != echoRequest(f.V6) {
+	if e := echo(f); (f.Proto == vswitch.ProtoICMP || f.Proto == vswitch.ProtoICMPv6) && (e == 0 || e == 2 && !n.policy.routes()) {
 		return n.icmpFromTap(f)
 	}
 	dst := netip.AddrPortFrom(f.Dst(), f.DstPort())
-	v := n.route(f.In, f.Proto, dst)
+	v := n.route(f.In, f.Proto, f.Src(), dst, nil)
+	if v.way == wayRouted && v.kind == verdictDrop {
+		v = n.answer(f, v)
+	}
+	if v.kind != verdictDrop && v.kind != verdictRouted {
+		if stray(f) {
+			return n.strayTCP(f)
+		}
+		if echo(f) == 2 {
+			return vswitch.Drop(vswitch.Unsolicited)
+		}
+	}
 	if f.Class&vswitch.ClassTTL != 0 && v.kind != verdictEcho && v.kind != verdictDNS && v.kind != verdictDrop && !f.In.Bridge().IsGateway(dst.Addr()) {
 		n.timeExceeded(f)
 		return vswitch.Drop(vswitch.TTLExceeded)
@@ -170,12 +229,20 @@ func (n *NAT) open(f *vswitch.Frame) vswitch.Action {
 	case verdictDNS:
 		return n.openLocal(f)
 	case verdictPair:
-		return n.openPair(f, v.target)
+		return n.openPair(f, v)
+	case verdictRouted:
+		return n.openDirect(f, v)
 	case verdictOutside:
 		return n.openOutside(f, v)
 	}
+	n.met(v.rule, f)
 	n.refuse(f, v.reply)
 	return vswitch.Drop(v.reason)
+}
+
+// stray says whether f is a TCP segment that opens no connection.
+func stray(f *vswitch.Frame) bool {
+	return f.Proto == vswitch.ProtoTCP && f.TCPFlags&(vswitch.TCPSyn|vswitch.TCPAck|vswitch.TCPRst|vswitch.TCPFin) != vswitch.TCPSyn
 }
 
 var consumed = vswitch.Action{Kind: vswitch.ActConsumed}

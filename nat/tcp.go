@@ -141,6 +141,7 @@ func (n *NAT) tcpOpen(f *vswitch.Frame, v verdict) vswitch.Action {
 	if v.loop {
 		fl.set(fHostLoop)
 	}
+	n.admit(fl, v)
 	n.index(i, 0)
 	n.tcpTakeSYN(fl, f)
 	fl.state = connecting
@@ -285,7 +286,7 @@ func (n *NAT) tcpISN(fl *flow) uint32 {
 // tcpAccept starts a connection towards the container on p for a client that
 // was accepted on fd, and reports success; on failure fd is still the caller's.
 // client is the address that the container is to see.
-func (n *NAT) tcpAccept(p *vswitch.Port, fd int, client, server, real netip.AddrPort) bool {
+func (n *NAT) tcpAccept(p *vswitch.Port, fd int, client, server, real netip.AddrPort, v verdict) bool {
 	pp := &n.perPort[p.ID]
 	if n.full(p.ID) || pp.halfOpen >= n.cfg.HalfOpen {
 		return false
@@ -297,6 +298,10 @@ func (n *NAT) tcpAccept(p *vswitch.Port, fd int, client, server, real netip.Addr
 	fl := &n.flows[i]
 	fl.v6 = server.Addr().Is6()
 	fl.set(fInbound)
+	n.admit(fl, v)
+	if real.Addr().Is6() != fl.v6 {
+		fl.set(fOtherFamily)
+	}
 	s := &fl.sides[0]
 	s.local, s.lport = toAddr(server.Addr()), server.Port()
 	s.remote, s.rport = toAddr(client.Addr()), client.Port()

@@ -66,6 +66,7 @@ func (n *NAT) udpOpen(f *vswitch.Frame, v verdict) vswitch.Action {
 		return vswitch.Drop(vswitch.FlowLimit)
 	}
 	fl := &n.flows[i]
+	n.admit(fl, v)
 	fl.sides[0].mac = f.SrcMAC()
 	fl.udp.listener, fl.udp.socket = listener, sock
 	if sock != none {
@@ -328,6 +329,7 @@ func (n *NAT) udpRun(sock uint32) bool {
 	if !more {
 		s.unset(fReady) // the call has seen the end: what comes now is a new event
 	}
+	s.udp.refs++ // a changed policy may end its last flow meanwhile
 	for k := range count {
 		from := n.udpSeen(p, s.v6, n.rx.from[k].addrPort())
 		remote := toAddr(from.Addr())
@@ -335,12 +337,16 @@ func (n *NAT) udpRun(sock uint32) bool {
 		if real := n.rx.from[k].addrPort(); i == none && real.Addr().IsLoopback() {
 			i = n.flowTo(sock, real)
 		}
-		if i == none {
+		if i == none || !n.stands(i) {
 			n.sw.CountDrop(p, vswitch.Unsolicited)
 			continue
 		}
 		b, size := n.rx.slot(k)
 		n.udpToTap(i, b, size, n.rx.segment(k))
+	}
+	if s.udp.refs--; s.udp.refs == 0 {
+		n.drop(sock)
+		return false
 	}
 	return more
 }

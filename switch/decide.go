@@ -31,6 +31,9 @@ type Gateway interface {
 	// start a flow and return ActConsumed; ActGateway names a flow whose later
 	// frames come to Deliver while the generations stand.
 	Resolve(f *Frame) Action
+	// Between decides about an IP packet from one port of a bridge to another, where
+	// the bridge asks. It answers as Resolve.
+	Between(f *Frame, out *Port) Action
 	// Deliver takes a frame of a flow that Resolve named. It returns false if the
 	// flow is no more: the frame is then decided anew.
 	Deliver(f *Frame, flow, gen uint32) bool
@@ -171,15 +174,18 @@ func (s *Switch) decide(f *Frame) (Action, uint32) {
 		}
 		return s.gateway.Resolve(f), i
 	}
-	if br.NoICC && f.Class&ClassNeighbour == 0 {
-		return Drop(ICC), i // neighbours are asked for: what follows is silence, as behind a firewall
+	// Neighbours are asked for: what follows is silence, as behind a firewall.
+	alone := br.NoICC && f.Class&ClassNeighbour == 0
+	asks := br.Ask && f.IP() && f.Class&ClassNeighbour == 0 && s.gateway != nil
+	if alone && (!asks || dst.Multicast()) {
+		return Drop(ICC), i
 	}
 	if dst.Multicast() {
 		return s.group(f, dst), i
 	}
 	at := br.fdb.find(dst, s.now32)
 	if at == fdbNone {
-		if br.trusted > 0 {
+		if br.trusted > 0 && !alone {
 			return Action{Kind: ActFlood}, i
 		}
 		return Drop(UnknownMAC), i
@@ -187,6 +193,9 @@ func (s *Switch) decide(f *Frame) (Action, uint32) {
 	out := br.fdb.entries[at].port
 	if out == p.ID {
 		return Drop(Reflected), i
+	}
+	if asks {
+		return s.gateway.Between(f, s.port(out)), i
 	}
 	return Action{Kind: ActOutput, Port: out}, i
 }

@@ -27,6 +27,10 @@ const (
 	Isolated
 	ICC
 	Internal
+	Rule
+	Egress
+	NoForwarding
+	NoMasquerade
 	NotForGateway
 	TTLExceeded
 	HostLoopback
@@ -82,6 +86,10 @@ var reasonTable = [NumReasons]ReasonInfo{
 	Loop:              {"loop", "Two ports are joined outside of the switch: addresses jump between them.", "Take one of the two links away; the port opens again by itself."},
 	ICC:               {"icc", "Containers of this network do not reach each other (icc is off).", "Create the network without `com.docker.network.bridge.enable_icc=false`, or publish the port."},
 	Internal:          {"internal", "The network is internal: nothing is routed off it.", "Put the container on another network, too."},
+	Rule:              {"rule", "A rule of yours drops or rejects it.", "`tapswitch rule ls` shows the rules with what each has met; `tapswitch rule rm ID` takes one away."},
+	Egress:            {"egress", "The container's egress policy does not hold the destination.", "Widen the policy, or give the container another: `egress: all`."},
+	NoForwarding:      {"no-forwarding", "Forwarding is off (ip_forward: false): nothing is routed off a network.", "Set `ip_forward: true`."},
+	NoMasquerade:      {"no-masquerade", "The network is not masqueraded, and nobody outside knows its addresses.", "Leave out `com.docker.network.bridge.enable_ip_masquerade=false`."},
 	Isolated:          {"isolated", "The destination belongs to another bridge.", "Put both containers on one network, or publish the port."},
 	NotForGateway:     {"not-for-gateway", "The frame is for the gateway's MAC but for a neighbour's address.", "The container's netmask or ARP table is wrong."},
 	TTLExceeded:       {"ttl-exceeded", "The packet's hop limit ended at the gateway.", ""},

@@ -15,6 +15,7 @@ const MaxPorts = 4096
 type PortConfig struct {
 	Name   string // "busybox1:eth0", for people
 	Owner  string // whose it is, for the control plane
+	Label  string // the container's name, by which policies know it
 	Device Device
 	Bridge *Bridge
 	MAC    MAC
@@ -93,11 +94,13 @@ type BridgeConfig struct {
 }
 
 // Bridge is an L2 domain: ports that see each other, and a gateway. The
-// loop's thread owns it; its configuration never changes.
+// loop's thread owns it; its configuration never changes, but for Ask.
 type Bridge struct {
 	BridgeConfig
 	ID  uint16
 	MAC MAC // the gateway's
+	// Ask lets the gateway decide about IP packets between the bridge's ports, too.
+	Ask bool
 
 	sw      *Switch
 	ports   []*Port

@@ -28,7 +28,8 @@ type Pool struct {
 	broadcast netip.Addr              // zero: none
 	anycast   bool                    // the subnet's first address is not a host's
 	used      map[netip.Addr]struct{} // by Allocate and Reserve
-	next      netip.Addr              // in the subnet; nothing below it is free
+	within    netip.Prefix            // what Allocate chooses from
+	next      netip.Addr              // in within; nothing of that below it is free
 }
 
 // New returns the pool of subnet, which must be written without host bits.
@@ -48,6 +49,7 @@ func New(subnet netip.Prefix, gateway netip.Addr) (*Pool, error) {
 	p := &Pool{
 		subnet: subnet,
 		used:   make(map[netip.Addr]struct{}),
+		within: subnet,
 		next:   subnet.Addr(),
 	}
 	if hostBits := subnet.Addr().BitLen() - subnet.Bits(); hostBits > 1 {
@@ -68,9 +70,22 @@ func New(subnet netip.Prefix, gateway netip.Addr) (*Pool, error) {
 	return p, nil
 }
 
+// Limit lets Allocate choose from a part of the subnet only, as --ip-range;
+// Reserve still takes any address. Nothing may be in use yet.
+func (p *Pool) Limit(within netip.Prefix) error {
+	if within != within.Masked() {
+		return fmt.Errorf("range %s has host bits set: write %s", within, within.Masked())
+	}
+	if !p.subnet.Contains(within.Addr()) || within.Bits() < p.subnet.Bits() {
+		return fmt.Errorf("range %s in %s: %w", within, p.subnet, ErrOutOfSubnet)
+	}
+	p.within, p.next = within, within.Addr()
+	return nil
+}
+
 // Allocate takes the lowest free address. The error is ErrExhausted.
 func (p *Pool) Allocate() (netip.Addr, error) {
-	for a := p.next; p.subnet.Contains(a); a = a.Next() {
+	for a := p.next; p.within.Contains(a); a = a.Next() {
 		// Moved along even if nothing is found, so that a full subnet is
 		// walked once and not at each attempt.
 		p.next = a
@@ -79,7 +94,7 @@ func (p *Pool) Allocate() (netip.Addr, error) {
 			return a, nil
 		}
 	}
-	return netip.Addr{}, fmt.Errorf("subnet %s: %w", p.subnet, ErrExhausted)
+	return netip.Addr{}, fmt.Errorf("subnet %s: %w", p.within, ErrExhausted)
 }
 
 // Reserve takes the address a. The error is ErrOutOfSubnet, ErrReserved or
@@ -104,7 +119,7 @@ func (p *Pool) Release(a netip.Addr) {
 		return
 	}
 	delete(p.used, a)
-	if a.Less(p.next) {
+	if p.within.Contains(a) && a.Less(p.next) {
 		p.next = a
 	}
 }

@@ -312,3 +312,34 @@ func BenchmarkChurn(b *testing.B) {
 		p.Release(a)
 	}
 }
+
+// TestLimit: what is chosen comes from the range, what is asked for from
+// anywhere.
+func TestLimit(t *testing.T) {
+	p := newPool(t, "10.1.0.0/16", "10.1.0.1")
+	for _, bad := range []string{"10.2.0.0/24", "10.0.0.0/8", "10.1.4.1/24"} {
+		if err := p.Limit(netip.MustParsePrefix(bad)); err == nil {
+			t.Errorf("the range %s is taken", bad)
+		}
+	}
+	if err := p.Limit(netip.MustParsePrefix("10.1.4.0/31")); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"10.1.4.0", "10.1.4.1"} {
+		if a, err := p.Allocate(); err != nil || a.String() != want {
+			t.Errorf("%v, %v, want %s", a, err, want)
+		}
+	}
+	if a, err := p.Allocate(); !errors.Is(err, ErrExhausted) {
+		t.Errorf("a third of two: %v, %v", a, err)
+	}
+	outside := netip.MustParseAddr("10.1.0.9")
+	if err := p.Reserve(outside); err != nil {
+		t.Error(err)
+	}
+	p.Release(outside)
+	p.Release(netip.MustParseAddr("10.1.4.0"))
+	if a, err := p.Allocate(); err != nil || a.String() != "10.1.4.0" {
+		t.Errorf("%v, %v, want the one that was given back", a, err)
+	}
+}

@@ -7,6 +7,8 @@ import "tapswitch/switch"
 type Gateway struct {
 	// Decide answers Resolve; nil for Drop(NoRoute).
 	Decide func(f *vswitch.Frame) vswitch.Action
+	// Judge answers Between; nil for passing it on.
+	Judge func(f *vswitch.Frame, out *vswitch.Port) vswitch.Action
 	// Alive answers Deliver; nil for always.
 	Alive func(flow, gen uint32) bool
 	// Work answers Run; nil for done.
@@ -15,6 +17,7 @@ type Gateway struct {
 	Next int64
 
 	Resolved  int
+	Judged    int
 	Delivered []Delivery
 	Events    []Event
 	Ran       []vswitch.Token
@@ -43,6 +46,15 @@ func (g *Gateway) Resolve(f *vswitch.Frame) vswitch.Action {
 		return vswitch.Drop(vswitch.NoRoute)
 	}
 	return g.Decide(f)
+}
+
+// Between counts and asks Judge.
+func (g *Gateway) Between(f *vswitch.Frame, out *vswitch.Port) vswitch.Action {
+	g.Judged++
+	if g.Judge == nil {
+		return vswitch.Action{Kind: vswitch.ActOutput, Port: out.ID}
+	}
+	return g.Judge(f, out)
 }
 
 // Deliver keeps a copy of the frame, if its flow is alive.

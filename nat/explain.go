@@ -1,0 +1,116 @@
+package nat
+
+import (
+	"net/netip"
+
+	"tapswitch/switch"
+)
+
+// Outcome is how a packet that is explained ends.
+type Outcome string
+
+// The outcomes.
+const (
+	Accepted Outcome = "accept"
+	Dropped  Outcome = "drop"   // in silence
+	Rejected Outcome = "reject" // with an answer
+)
+
+// Explanation is what became of a packet that was not sent.
+type Explanation struct {
+	Steps   []Step
+	Outcome Outcome
+	Reason  vswitch.Reason // Delivered if it is accepted
+	Rule    uint32
+	To      string // container:interface, gateway, host, outside; "" if nowhere
+}
+
+// Explain decides about the first packet of a flow from the container on p to
+// dst, by the code that decides about real ones, and says how. It sends and
+// changes nothing. It runs on the switch's thread.
+func (n *NAT) Explain(p *vswitch.Port, proto uint8, dst netip.AddrPort) Explanation {
+	t := new(Trace)
+	br, ip := p.Bridge(), dst.Addr().WithZone("")
+	dst = netip.AddrPortFrom(ip, dst.Port())
+	src := sourceOf(p, ip.Is6())
+	t.add("interface", "%s on network %s", p.Name, br.Name)
+	end := func(o Outcome, r vswitch.Reason, rule uint32, to string) Explanation {
+		return Explanation{t.Steps, o, r, rule, to}
+	}
+	if !src.IsValid() {
+		t.add("address", "the interface has no address of this family")
+		return end(Rejected, vswitch.NoRoute, noRule, "")
+	}
+	if p.Spoof {
+		t.add("guard", "any source may be used here (spoof: allow)")
+	} else {
+		t.add("guard", "%s is the interface's own, with MAC %s", src, p.MAC)
+	}
+	if ip.IsMulticast() {
+		if br.NoICC {
+			t.add("flood", "network %s keeps its containers apart", br.Name)
+			return end(Dropped, vswitch.ICC, RuleICC, "")
+		}
+		t.add("flood", "a group: to all of network %s", br.Name)
+		return end(Accepted, vswitch.Delivered, RuleBridge, br.Name)
+	}
+	if br.Contains(ip) && !br.IsGateway(ip) {
+		return n.explainNeighbour(p, proto, src, dst, t)
+	}
+	v := n.route(p, proto, src, dst, t)
+	switch v.kind {
+	case verdictEcho, verdictDNS:
+		return end(Accepted, vswitch.Delivered, v.rule, "gateway")
+	case verdictPair:
+		t.add("nat", "to %s port %d, from the gateway's address there", v.target.Port.Name, v.target.ContainerPort)
+		return end(Accepted, vswitch.Delivered, v.rule, v.target.Port.Name)
+	case verdictRouted:
+		t.add("output", "to %s, addresses kept", v.out.Name)
+		return end(Accepted, vswitch.Delivered, v.rule, v.out.Name)
+	case verdictOutside:
+		to := "outside"
+		if v.way != wayOutside {
+			to = "host"
+		}
+		t.add("nat", "masqueraded: a socket of this host to %s", v.to)
+		return end(Accepted, vswitch.Delivered, v.rule, to)
+	}
+	if v.reply == silence {
+		return end(Dropped, v.reason, v.rule, "")
+	}
+	return end(Rejected, v.reason, v.rule, "")
+}
+
+func (n *NAT) explainNeighbour(p *vswitch.Port, proto uint8, src netip.Addr, dst netip.AddrPort, t *Trace) Explanation {
+	br := p.Bridge()
+	out := br.PortOf(dst.Addr())
+	switch {
+	case out == nil:
+		t.add("fdb", "no container of network %s has %s: nobody answers for it", br.Name, dst.Addr())
+		return Explanation{t.Steps, Rejected, vswitch.UnknownMAC, noRule, ""}
+	case out == p:
+		t.add("output", "its own address: the packet does not leave the container")
+		return Explanation{t.Steps, Accepted, vswitch.Delivered, noRule, p.Name}
+	}
+	t.add("fdb", "%s is %s, MAC %s", dst.Addr(), out.Name, out.MAC)
+	q := packet{from: party{port: p, addr: src}, to: party{port: out, addr: dst.Addr()}, way: wayBridge, proto: proto, port: dst.Port()}
+	r := n.judge(&q, t)
+	switch {
+	case r.ok:
+		t.add("output", "switched to %s", out.Name)
+		return Explanation{t.Steps, Accepted, vswitch.Delivered, r.rule, out.Name}
+	case r.reply == silence:
+		return Explanation{t.Steps, Dropped, r.reason, r.rule, ""}
+	}
+	return Explanation{t.Steps, Rejected, r.reason, r.rule, ""}
+}
+
+// sourceOf is the address that a container uses on p for a family.
+func sourceOf(p *vswitch.Port, v6 bool) netip.Addr {
+	for _, a := range p.Addrs {
+		if a.Is6() == v6 {
+			return a
+		}
+	}
+	return netip.Addr{}
+}

@@ -1,0 +1,524 @@
+package nat
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+
+	"tapswitch/switch"
+)
+
+// Policy is who may talk to whom, and what of the host containers may reach. It
+// never changes once it is set: a new one takes its place, and flows that are
+// open are judged anew by it.
+type Policy struct {
+	LoopbackAll   bool                    // all ports of the host's loopback, through the gateway's address
+	LoopbackPorts []uint16                // or only these
+	HostAddress   bool                    // the host's other addresses
+	HostAddrs     map[netip.Addr]struct{} // what they are
+	NoForward     bool                    // nothing is routed, outside or between bridges
+
+	Rules  []Rule                // in their order; the first that matches decides
+	Links  []Link                // what is open in spite of icc being off
+	Routes []Route               // what is open between two networks
+	Nets   map[string]NetPolicy  // by network; one that is missing has the zero value
+	Open   map[string][]OpenPort // by container: what it publishes or exposes, for routed networks and links
+	Egress map[string]*Egress    // by container or, under "network/" and its name, by network
+}
+
+// Action is what a rule does with what it matches.
+type Action uint8
+
+// The actions. A drop is silence; a reject is told at once: TCP by a reset, the
+// rest by port unreachable, as iptables' REJECT.
+const (
+	RuleAccept Action = iota
+	RuleDrop
+	RuleReject
+)
+
+// Direction says from where to where a flow is opened, as the host sees it.
+type Direction uint8
+
+// The directions. Local is from one container to another, published ports among
+// it.
+const (
+	AnyDirection Direction = iota
+	Inward
+	Outward
+	Between
+)
+
+// Rule matches flows by who opens them to whom; answers pass with their flow.
+// Addresses and ports are those that the container has, behind all translation,
+// as in Docker's chain DOCKER-USER.
+type Rule struct {
+	ID        uint32
+	From, To  Match
+	Direction Direction
+	Proto     uint8       // 0 for any; ICMP stands for both families
+	Ports     []PortRange // of the destination; none for all
+	Action    Action
+}
+
+// MatchKind says by what a Match knows a party.
+type MatchKind uint8
+
+// The kinds of match.
+const (
+	MatchAny MatchKind = iota
+	MatchPrefix
+	MatchContainer
+	MatchNetwork
+	MatchOutside // neither a container nor the host
+	MatchHost
+)
+
+// Match is one side of a rule.
+type Match struct {
+	Kind   MatchKind
+	Not    bool
+	Prefix netip.Prefix
+	Name   string // of the container or network
+}
+
+// PortRange holds the ports from First to Last.
+type PortRange struct{ First, Last uint16 }
+
+func (r PortRange) holds(p uint16) bool { return r.First <= p && p <= r.Last }
+
+// OpenPort is a protocol with a port.
+type OpenPort struct {
+	Proto uint8
+	Port  uint16
+}
+
+// Link lets one container open connections to what another exposes.
+type Link struct{ From, To string }
+
+// Route lets the containers of one network open connections to those of
+// another: to all of it, or to some ports.
+type Route struct {
+	ID       uint32
+	From, To string // networks
+	Proto    uint8  // 0 for any
+	Ports    []PortRange
+}
+
+// GatewayMode is Docker's gateway mode of a network.
+type GatewayMode uint8
+
+// The modes: how containers of other networks reach those of this one directly.
+const (
+	ModeNAT         GatewayMode = iota // not at all
+	ModeRouted                         // echo, and the ports that are published
+	ModeUnprotected                    // everything (nat-unprotected)
+)
+
+// NetPolicy is what holds for one network.
+type NetPolicy struct {
+	Mode4, Mode6 GatewayMode
+	NoMasquerade bool // nothing of it reaches the outside
+}
+
+func (p *NetPolicy) mode(v6 bool) GatewayMode {
+	if v6 {
+		return p.Mode6
+	}
+	return p.Mode4
+}
+
+// EgressMode says what containers may reach outside.
+type EgressMode uint8
+
+// The modes of egress.
+const (
+	EgressAll      EgressMode = iota
+	EgressInternet            // but for private ranges and the host's own addresses
+	EgressNone
+	EgressList // what Allow and Named hold
+)
+
+// Egress is one policy for what is outside.
+type Egress struct {
+	Name  string // for people
+	Mode  EgressMode
+	Allow []Allowed
+	// Named says under which name that the policy allows an answer of ours has
+	// given a to the container, while that answer lives; "" if none. It may be
+	// called from several threads. Nil without names.
+	Named func(container string, a netip.Addr, proto uint8, port uint16) string
+}
+
+// Allowed is an address range that an egress policy holds.
+type Allowed struct {
+	Prefix netip.Prefix
+	Proto  uint8 // 0 for any
+	Ports  []PortRange
+}
+
+// Rules that are built in. Those of users begin at FirstRule.
+const (
+	noRule uint32 = iota
+	RuleBridge
+	RuleICC
+	RuleLink
+	RuleIsolation
+	RuleRoute
+	RuleInternal
+	RulePublished
+	RuleService
+	RuleHost
+	RuleForbidden
+	RuleForwarding
+	RuleEgress
+	RuleMasquerade
+	FirstRule = 100
+)
+
+// way is how a flow gets from one party to the other.
+type way uint8
+
+const (
+	wayNone      way = iota // a service of the gateway: not for policies
+	wayBridge               // from port to port of one bridge
+	wayPublished            // from a container to what another publishes
+	wayRouted               // from a container to one of another network
+	wayHost                 // from a container to the host
+	wayOutside              // from a container to anywhere else
+	wayInbound              // from outside or the host to what a container publishes
+)
+
+func (w way) direction() Direction {
+	switch w {
+	case wayBridge, wayPublished, wayRouted:
+		return Between
+	case wayInbound:
+		return Inward
+	}
+	return Outward
+}
+
+// party is one end of a flow: a container's port, the host, or somebody outside.
+type party struct {
+	port *vswitch.Port
+	host bool
+	addr netip.Addr
+}
+
+// name is the container's name, or what the party is.
+func (p *party) name() string {
+	switch {
+	case p.port != nil:
+		return p.port.Label
+	case p.host:
+		return "host"
+	}
+	return "outside"
+}
+
+// network is the name of a container's network, or "".
+func (p *party) network() string {
+	if p.port == nil {
+		return ""
+	}
+	return p.port.Bridge().Name
+}
+
+// packet is what the policy is asked about: the first packet of a flow.
+type packet struct {
+	from, to party
+	way      way
+	proto    uint8
+	port     uint16 // of the destination
+	named    bool   // the flow was opened by a name that the egress policy allows
+	loop     bool   // wayHost: the host's loopback, by the gateway's address
+}
+
+// ruling is what the policy says.
+type ruling struct {
+	ok     bool
+	reason vswitch.Reason
+	reply  reply
+	rule   uint32
+	named  bool
+}
+
+func allow(rule uint32) ruling { return ruling{ok: true, rule: rule} }
+
+func deny(rule uint32, reason vswitch.Reason, r reply) ruling {
+	return ruling{reason: reason, reply: r, rule: rule}
+}
+
+// judge is the one decision about who may talk to whom: users' rules first, then
+// where something can be routed at all, then icc, links and egress, which a
+// rule that accepts is stronger than. It changes nothing.
+func (n *NAT) judge(q *packet, t *Trace) ruling {
+	r, matched := n.policy.rule(q)
+	if t != nil && len(n.policy.Rules) > 0 {
+		if matched {
+			t.add("rules", "rule %d matches: %s", r.ID, [...]string{"accept", "drop", "reject"}[r.Action])
+		} else {
+			t.add("rules", "none of %d matches", len(n.policy.Rules))
+		}
+	}
+	if matched && r.Action == RuleDrop {
+		return deny(r.ID, vswitch.Rule, silence)
+	}
+	if matched && r.Action == RuleReject {
+		return deny(r.ID, vswitch.Rule, replyRefused)
+	}
+	v := n.policy.routed(q, t)
+	if v.ok && matched {
+		return allow(r.ID)
+	}
+	if v.ok {
+		if f := n.policy.filtered(q, t); !f.ok || f.rule != noRule {
+			return f
+		}
+	}
+	return v
+}
+
+// rule is the first of the users' rules that matches.
+func (p *Policy) rule(q *packet) (*Rule, bool) {
+	for i := range p.Rules {
+		if r := &p.Rules[i]; r.matches(q) {
+			return r, true
+		}
+	}
+	return nil, false
+}
+
+func (r *Rule) matches(q *packet) bool {
+	if r.Direction != AnyDirection && r.Direction != q.way.direction() {
+		return false
+	}
+	return covers(r.Proto, r.Ports, q.proto, q.port) && r.From.is(&q.from) && r.To.is(&q.to)
+}
+
+// covers says whether a protocol and ports hold those of a packet.
+func covers(proto uint8, ports []PortRange, p uint8, port uint16) bool {
+	if p == vswitch.ProtoICMPv6 {
+		p = vswitch.ProtoICMP
+	}
+	if proto != 0 && proto != p {
+		return false
+	}
+	if len(ports) == 0 {
+		return true
+	}
+	return p != vswitch.ProtoICMP && slices.ContainsFunc(ports, func(r PortRange) bool { return r.holds(port) })
+}
+
+func (m *Match) is(p *party) bool {
+	var is bool
+	switch m.Kind {
+	case MatchAny:
+		return true
+	case MatchPrefix:
+		is = m.Prefix.Contains(p.addr)
+		if m.Not && p.addr.Is4() != m.Prefix.Addr().Is4() {
+			return true // not this address: those of the other family are not
+		}
+	case MatchContainer:
+		is = p.port != nil && p.port.Label == m.Name
+	case MatchNetwork:
+		is = p.port != nil && p.port.Bridge().Name == m.Name
+	case MatchOutside:
+		is = p.port == nil && !p.host
+	case MatchHost:
+		is = p.port == nil && p.host
+	}
+	return is != m.Not
+}
+
+// routed says whether there is a way at all.
+func (p *Policy) routed(q *packet, t *Trace) ruling {
+	switch q.way {
+	case wayBridge:
+		return allow(RuleBridge)
+	case wayPublished, wayInbound:
+		t.add("publish", "published ports are open")
+		return allow(RulePublished)
+	}
+	if p.NoForward && !q.loop {
+		t.add("route", "forwarding is off")
+		return deny(RuleForwarding, vswitch.NoForwarding, silence)
+	}
+	switch q.way {
+	case wayRouted:
+		return p.between(q, t)
+	case wayHost:
+		if !q.loop && !p.HostAddress {
+			t.add("host", "the host's addresses are closed")
+			return deny(RuleHost, vswitch.HostAddress, replyProhibited)
+		}
+		return allow(RuleHost)
+	case wayOutside:
+		if net := p.Nets[q.from.network()]; net.NoMasquerade {
+			t.add("nat", "network %s is not masqueraded", q.from.network())
+			return deny(RuleMasquerade, vswitch.NoMasquerade, silence)
+		}
+		return allow(RuleMasquerade)
+	}
+	return allow(RuleService)
+}
+
+// between says whether a container of one network reaches one of another.
+func (p *Policy) between(q *packet, t *Trace) ruling {
+	from, to := q.from.network(), q.to.network()
+	for i := range p.Routes {
+		if r := &p.Routes[i]; r.From == from && r.To == to && covers(r.Proto, r.Ports, q.proto, q.port) {
+			t.add("route", "a route leads from network %s to %s", from, to)
+			return allow(max(r.ID, RuleRoute))
+		}
+	}
+	net := p.Nets[to]
+	switch net.mode(q.to.addr.Is6()) {
+	case ModeUnprotected:
+		t.add("route", "network %s is nat-unprotected: open for other networks", to)
+		return allow(RuleRoute)
+	case ModeRouted:
+		if q.proto == vswitch.ProtoICMP || q.proto == vswitch.ProtoICMPv6 || p.open(q.to.name(), q.proto, q.port) {
+			t.add("route", "network %s is routed, and this is published", to)
+			return allow(RuleRoute)
+		}
+		t.add("route", "network %s is routed, but this is not published", to)
+	default:
+		t.add("route", "networks %s and %s are apart", from, to)
+	}
+	return deny(RuleIsolation, vswitch.Isolated, silence)
+}
+
+func (p *Policy) open(container string, proto uint8, port uint16) bool {
+	return slices.Contains(p.Open[container], OpenPort{proto, port})
+}
+
+// filtered says what icc, links and egress have against what could go. A ruling
+// without a rule leaves it at that.
+func (p *Policy) filtered(q *packet, t *Trace) ruling {
+	switch q.way {
+	case wayBridge:
+		if !q.from.port.Bridge().NoICC {
+			return allow(noRule)
+		}
+		if slices.Contains(p.Links, Link{q.from.name(), q.to.name()}) && p.open(q.to.name(), q.proto, q.port) {
+			t.add("link", "%s is linked to %s, which exposes this", q.from.name(), q.to.name())
+			return allow(RuleLink)
+		}
+		t.add("icc", "network %s keeps its containers apart", q.from.network())
+		return deny(RuleICC, vswitch.ICC, silence)
+	case wayHost, wayOutside:
+		return p.egress(q, t)
+	}
+	return allow(noRule)
+}
+
+// egressOf is the policy of a container: its own, else its network's, else nil.
+func (p *Policy) egressOf(q *party) *Egress {
+	if e := p.Egress[q.name()]; e != nil {
+		return e
+	}
+	return p.Egress["network/"+q.network()]
+}
+
+func (p *Policy) egress(q *packet, t *Trace) ruling {
+	if len(p.Egress) == 0 {
+		return allow(noRule)
+	}
+	e := p.egressOf(&q.from)
+	if e == nil || e.Mode == EgressAll {
+		return allow(noRule)
+	}
+	no := deny(RuleEgress, vswitch.Egress, replyRefused)
+	switch {
+	case e.Mode == EgressNone:
+		t.add("egress", "%s: nothing outside", e.Name)
+		return no
+	case e.Mode == EgressInternet:
+		if q.way == wayHost || private(q.to.addr) {
+			t.add("egress", "%s: neither the host nor private ranges", e.Name)
+			return no
+		}
+		t.add("egress", "%s: a public address", e.Name)
+		return allow(noRule)
+	}
+	for _, a := range e.Allow {
+		if a.Prefix.Contains(q.to.addr) && covers(a.Proto, a.Ports, q.proto, q.port) {
+			t.add("egress", "%s holds %s", e.Name, a.Prefix)
+			return allow(RuleEgress)
+		}
+	}
+	if e.Named != nil {
+		name := e.Named(q.from.name(), q.to.addr, q.proto, q.port)
+		if name != "" || q.named {
+			t.add("egress", "%s holds %s, which our DNS has answered with this address", e.Name, name)
+			r := allow(RuleEgress)
+			r.named = true
+			return r
+		}
+	}
+	t.add("egress", "%s holds neither this address nor a name that stands for it", e.Name)
+	return no
+}
+
+var privateRanges = []netip.Prefix{
+	netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.168.0.0/16"), // RFC 1918
+	netip.MustParsePrefix("100.64.0.0/10"),                                         // RFC 6598
+	netip.MustParsePrefix("198.18.0.0/15"),                                         // RFC 2544
+	netip.MustParsePrefix("192.0.0.0/24"), netip.MustParsePrefix("192.88.99.0/24"), // RFC 6890, RFC 7526
+	netip.MustParsePrefix("fc00::/7"), netip.MustParsePrefix("fec0::/10"), // RFC 4193, RFC 3879
+}
+
+// private says whether an address is no public one. IPv6 addresses that stand
+// for an IPv4 one are judged as that.
+func private(a netip.Addr) bool {
+	if forbidden(a) != vswitch.Delivered {
+		return true
+	}
+	if a.Is6() && nat64.Contains(a) {
+		b := a.As16()
+		return private(netip.AddrFrom4([4]byte(b[12:])))
+	}
+	return slices.ContainsFunc(privateRanges, func(p netip.Prefix) bool { return p.Contains(a) })
+}
+
+// concernsBridge says whether packets from port to port of b have to be judged:
+// a user's rule may mean them, or icc is off and a link may open something.
+func (p *Policy) concernsBridge(b *vswitch.Bridge) bool {
+	if b.NoICC && len(p.Links) > 0 {
+		return true
+	}
+	return slices.ContainsFunc(p.Rules, func(r Rule) bool {
+		return (r.Direction == AnyDirection || r.Direction == Between) && r.From.mayBeOn(b) && r.To.mayBeOn(b)
+	})
+}
+
+// mayBeOn says whether a container of b could be what m means, now or later.
+func (m *Match) mayBeOn(b *vswitch.Bridge) bool {
+	if m.Not {
+		return true
+	}
+	switch m.Kind {
+	case MatchPrefix:
+		return b.Subnet.IsValid() && b.Subnet.Overlaps(m.Prefix) || b.Subnet6.IsValid() && b.Subnet6.Overlaps(m.Prefix)
+	case MatchNetwork:
+		return m.Name == b.Name
+	case MatchOutside, MatchHost:
+		return false
+	}
+	return true
+}
+
+// Trace collects the steps of a decision; nil collects nothing.
+type Trace struct{ Steps []Step }
+
+// Step is one step of a decision.
+type Step struct{ Name, Text string }
+
+func (t *Trace) add(name, format string, args ...any) {
+	if t != nil {
+		t.Steps = append(t.Steps, Step{name, strings.TrimSpace(sprintf(format, args...))})
+	}
+}
