@@ -281,10 +281,16 @@ func (p *proc) expect(text string) string {
 // say writes a line to its standard input and returns the line it answers.
 func (p *proc) say(text string) string {
 	p.t.Helper()
+	p.tell(text)
+	return p.line()
+}
+
+// tell writes a line to its standard input.
+func (p *proc) tell(text string) {
+	p.t.Helper()
 	if _, err := io.WriteString(p.in, text+"\n"); err != nil {
 		p.t.Fatalf("%v: %v\n%s", p.cmd.Args, err, p.errs)
 	}
-	return p.line()
 }
 
 // wait waits for its end and returns its exit code.

@@ -58,7 +58,7 @@ func listNetworks(asJSON, quiet bool) error {
 
 func networkCreateCommand() *cobra.Command {
 	var r api.NetworkCreate
-	var labels, options []string
+	var labels, options, aux []string
 	var attachable bool
 	cmd := &cobra.Command{
 		Use: "create NAME", Short: "Make a network", Args: cobra.ExactArgs(1), ValidArgsFunction: cobra.NoFileCompletions,
@@ -77,6 +77,9 @@ there again after a restart of the switch; what it is called is printed as its i
 			if r.Options, err = pairs("--opt", options); err != nil {
 				return err
 			}
+			if r.Aux, err = pairs("--aux-address", aux); err != nil {
+				return err
+			}
 			c, err := connect()
 			if err != nil {
 				return err
@@ -93,11 +96,14 @@ there again after a restart of the switch; what it is called is printed as its i
 	fl.StringVarP(&r.Driver, "driver", "d", "bridge", "`driver`; there is bridge")
 	fl.StringArrayVar(&r.Subnets, "subnet", nil, "`CIDR` of the network; once for IPv4, once for IPv6")
 	fl.StringArrayVar(&r.Gateways, "gateway", nil, "`address` of the gateway in a subnet")
+	fl.StringArrayVar(&r.Ranges, "ip-range", nil, "`CIDR` from which addresses are chosen, a part of a subnet")
+	fl.StringArrayVar(&aux, "aux-address", nil, "`NAME=ADDRESS` to keep for others; DefaultGatewayIPv4=ADDRESS is the containers' default route")
+	fl.StringVar(&r.Egress, "egress", "", "what its containers may reach outside: all, internet, none, or a `POLICY`")
 	fl.BoolVar(&r.IPv6, "ipv6", false, "an IPv6 subnet, too, chosen if none is named")
 	fl.BoolVar(&r.Internal, "internal", false, "nothing is routed off the network")
 	fl.BoolVar(&attachable, "attachable", false, "taken for Docker's sake: every network is")
 	fl.StringArrayVar(&labels, "label", nil, "`KEY=VALUE` to find it by")
-	fl.StringArrayVarP(&options, "opt", "o", nil, "Docker's `com.docker.network.OPTION=VALUE`: bridge.enable_icc, driver.mtu")
+	fl.StringArrayVarP(&options, "opt", "o", nil, "Docker's `com.docker.network.OPTION=VALUE`: bridge.enable_icc, bridge.enable_ip_masquerade, bridge.gateway_mode_ipv4 and _ipv6 (nat, routed, nat-unprotected), bridge.host_binding_ipv4, driver.mtu, container_iface_prefix")
 	return cmd
 }
 

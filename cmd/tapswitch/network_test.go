@@ -54,7 +54,12 @@ func TestNetworksByCommand(t *testing.T) {
 		{1, []string{"99", "1280"}, []string{"create", "-o", "com.docker.network.driver.mtu=99", "x"}},
 		{1, []string{"enable_icc", "maybe"}, []string{"create", "-o", "com.docker.network.bridge.enable_icc=maybe", "x"}},
 		{1, []string{"macvlan", "not yet"}, []string{"create", "-d", "macvlan", "x"}},
-		{1, []string{"gateway_mode", "not yet"}, []string{"create", "-o", "com.docker.network.bridge.gateway_mode_ipv4=routed", "x"}},
+		{1, []string{"gateway_mode", "not yet"}, []string{"create", "-o", "com.docker.network.bridge.gateway_mode_ipv4=isolated", "x"}},
+		{1, []string{"gateway_mode", "nat-unprotected"}, []string{"create", "-o", "com.docker.network.bridge.gateway_mode_ipv6=bridged", "x"}},
+		{1, []string{"inhibit_ipv4", "not yet"}, []string{"create", "-o", "com.docker.network.bridge.inhibit_ipv4=true", "x"}},
+		{1, []string{"10.9.0.0/24", "no matching subnet"}, []string{"create", "--subnet", "10.2.0.0/24", "--ip-range", "10.9.0.0/24", "x"}},
+		{1, []string{"10.9.0.9", "no matching subnet"}, []string{"create", "--subnet", "10.2.0.0/24", "--aux-address", "a=10.9.0.9", "x"}},
+		{3, []string{"nosuch", "egress add"}, []string{"create", "--egress", "nosuch", "x"}},
 		{1, []string{"host", "reserved"}, []string{"create", "host"}},
 		{2, []string{"--label"}, []string{"create", "--label", "=x", "x"}},
 	} {

@@ -18,6 +18,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/miekg/dns"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
@@ -32,6 +33,7 @@ var programs = map[string]func(args []string) int{
 	"send":   progSend,
 	"ping":   progPing,
 	"lookup": progLookup,
+	"names":  progNames,
 	"show":   progShow,
 	"hold":   progHold,
 	"route":  progRoute,
@@ -230,6 +232,27 @@ func progPing(args []string) int {
 	}
 	fmt.Println("answered")
 	return 0
+}
+
+// progNames ADDR NAME=A... is a name server for these names.
+func progNames(args []string) int {
+	mux := dns.NewServeMux()
+	mux.HandleFunc(".", func(w dns.ResponseWriter, q *dns.Msg) {
+		r := new(dns.Msg)
+		r.SetReply(q)
+		r.Rcode = dns.RcodeNameError
+		for _, a := range args[1:] {
+			name, addr, _ := strings.Cut(a, "=")
+			if strings.EqualFold(q.Question[0].Name, name+".") {
+				r.Rcode = dns.RcodeSuccess
+				if q.Question[0].Qtype == dns.TypeA {
+					r.Answer = append(r.Answer, &dns.A{Hdr: dns.RR_Header{Name: q.Question[0].Name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 300}, A: net.ParseIP(addr)})
+				}
+			}
+		}
+		_ = w.WriteMsg(r)
+	})
+	return fail((&dns.Server{Addr: args[0], Net: "udp", Handler: mux, NotifyStartedFunc: func() { fmt.Println("listening") }}).ListenAndServe())
 }
 
 // progLookup NAME prints a name's addresses, or an address's names.

@@ -25,8 +25,10 @@ import (
 
 type runFlags struct {
 	name, workdir, hostname, offload, spoof string
-	networks, publish, env                  []string
+	networks, publish, env, links, expose   []string
+	egress                                  string
 	detach, remove, interactive, tty, init  bool
+	publishAll                              bool
 }
 
 func runCommand() *cobra.Command {
@@ -58,6 +60,10 @@ Without a switch running, a private one is made for as long as the command runs.
 	fl.StringArrayVar(&f.networks, "network", nil, "`NET[:ip=A,ip6=A,mac=M,alias=N,ifname=I]` to be on (repeat it for more; the first has the default route), or none, or host; --net is the same")
 	fl.SetNormalizeFunc(networkAlias)
 	fl.StringArrayVarP(&f.publish, "publish", "p", nil, "`[HOSTIP:][HOSTPORT]:PORT[/udp]` to publish, as docker's -p")
+	fl.BoolVarP(&f.publishAll, "publish-all", "P", false, "publish what --expose names on ephemeral ports")
+	fl.StringArrayVar(&f.expose, "expose", nil, "`PORT[-PORT][/udp]` that links and -P open")
+	fl.StringArrayVar(&f.links, "link", nil, "`CONTAINER[:ALIAS]` to find by that name, and to reach at what it exposes where icc is off")
+	fl.StringVar(&f.egress, "egress", "", "what it may reach outside: all, internet, none, or a `POLICY` (default: its network's)")
 	fl.StringArrayVarP(&f.env, "env", "e", nil, "`K=V`, or K for our own value")
 	fl.StringVarP(&f.workdir, "workdir", "w", "", "working `DIR` (default: ours)")
 	fl.StringVar(&f.hostname, "hostname", "", "host name (default: the container's name)")
@@ -122,7 +128,8 @@ func runContainer(f runFlags, args []string) error {
 }
 
 func createRequest(f runFlags, args []string) (*api.Create, error) {
-	req := &api.Create{Name: f.name, Publish: f.publish, Command: args, Hostname: f.hostname, Init: f.init, Remove: f.remove, Origin: "cli"}
+	req := &api.Create{Name: f.name, Publish: f.publish, Command: args, Hostname: f.hostname, Init: f.init, Remove: f.remove, Origin: "cli",
+		Links: f.links, Expose: f.expose, Publishes: f.publishAll, Egress: f.egress}
 	for _, n := range f.networks {
 		a, err := parseAttachment(n)
 		if err != nil {

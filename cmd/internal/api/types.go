@@ -54,6 +54,7 @@ type Network struct {
 	Driver   string    `json:"driver"`
 	Internal bool      `json:"internal"`
 	ICC      bool      `json:"icc"`
+	Egress   string    `json:"egress,omitempty"`
 	Subnets  []Subnet  `json:"subnets"`
 	MTU      int       `json:"mtu"`
 	MAC      string    `json:"gateway_mac"`
@@ -73,6 +74,9 @@ type NetworkCreate struct {
 	Driver   string            `json:"driver,omitempty"` // bridge
 	Subnets  []string          `json:"subnets,omitempty"`
 	Gateways []string          `json:"gateways,omitempty"`
+	Ranges   []string          `json:"ranges,omitempty"`        // from which addresses are chosen
+	Aux      map[string]string `json:"aux_addresses,omitempty"` // kept for others
+	Egress   string            `json:"egress,omitempty"`
 	IPv6     bool              `json:"ipv6,omitempty"`
 	Internal bool              `json:"internal,omitempty"`
 	Labels   map[string]string `json:"labels,omitempty"`
@@ -93,8 +97,100 @@ type Pruned struct {
 
 // Subnet is a network's address range and gateway.
 type Subnet struct {
-	Subnet  netip.Prefix `json:"subnet"`
-	Gateway netip.Addr   `json:"gateway"`
+	Subnet  netip.Prefix  `json:"subnet"`
+	Gateway netip.Addr    `json:"gateway"`
+	Range   *netip.Prefix `json:"range,omitempty"`
+}
+
+// RuleAdd asks for a rule: who may open flows to whom. A side is an address or
+// CIDR, container:NAME, network:NAME, outside, host or any, with ! in front for
+// all others; a bare name is a container's or network's that is there.
+type RuleAdd struct {
+	From      string   `json:"from,omitempty"`
+	To        string   `json:"to,omitempty"`
+	Direction string   `json:"direction,omitempty"` // in, out, local
+	Proto     string   `json:"proto,omitempty"`     // tcp, udp, icmp
+	Ports     []string `json:"ports,omitempty"`     // 80, 8000-9000
+	Action    string   `json:"action"`              // accept, drop, reject; route between two networks
+	Comment   string   `json:"comment,omitempty"`
+	At        int      `json:"at,omitempty"` // its place, from 1; 0 is the end
+	ID        uint32   `json:"id,omitempty"` // a number that is free; 0: one is chosen
+	Origin    string   `json:"origin,omitempty"`
+}
+
+// Rule is a rule with what it has met: packets that it ended, or all packets of
+// the flows that it let pass.
+type Rule struct {
+	ID        uint32   `json:"id"`
+	Position  int      `json:"position"` // 0: built in
+	From      string   `json:"from"`
+	To        string   `json:"to"`
+	Direction string   `json:"direction"`
+	Proto     string   `json:"proto"`
+	Ports     []string `json:"ports"`
+	Action    string   `json:"action"`
+	Comment   string   `json:"comment"`
+	Origin    string   `json:"origin"`
+	Flows     uint64   `json:"flows"`
+	Packets   uint64   `json:"packets"`
+	Bytes     uint64   `json:"bytes"`
+}
+
+// Egress is a policy for what containers reach outside: what it does not hold
+// is rejected.
+type Egress struct {
+	Name   string   `json:"name"`
+	Allow  []string `json:"allow"` // HOST[:PORT[-PORT]][/PROTO]
+	Origin string   `json:"origin,omitempty"`
+	Users  []string `json:"users,omitempty"`
+}
+
+// TraceRequest asks what would become of the first packet of a flow.
+type TraceRequest struct {
+	From  string `json:"from"`            // a container, or container:interface
+	To    string `json:"to"`              // an address, a container's name, or any name
+	Port  uint16 `json:"port,omitempty"`  // 0 for icmp
+	Proto string `json:"proto,omitempty"` // tcp, udp, icmp; default: tcp with a port, icmp without
+}
+
+// Trace is the answer: the steps of the decision and its end.
+type Trace struct {
+	From    string      `json:"from"` // container:interface
+	To      string      `json:"to"`
+	Address string      `json:"address"`
+	Port    uint16      `json:"port"`
+	Proto   string      `json:"proto"`
+	Steps   []TraceStep `json:"steps"`
+	Verdict string      `json:"verdict"` // accept, drop, reject
+	Reason  string      `json:"reason,omitempty"`
+	Why     string      `json:"why,omitempty"`
+	Remedy  string      `json:"remedy,omitempty"`
+	Rule    uint32      `json:"rule,omitempty"`
+	Reaches string      `json:"reaches,omitempty"` // container:interface, gateway, host, outside
+}
+
+// TraceStep is one step of a decision.
+type TraceStep struct {
+	Name string `json:"name"`
+	Text string `json:"text"`
+}
+
+// Expectation is a line of a file of them, and what came of it.
+type Expectation struct {
+	Line    int    `json:"line"`
+	Text    string `json:"text"`
+	From    string `json:"from"`
+	To      string `json:"to"`
+	Want    string `json:"want"`
+	Got     string `json:"got"`
+	OK      bool   `json:"ok"`
+	Reason  string `json:"reason,omitempty"`
+	Problem string `json:"problem,omitempty"` // the line itself is wrong
+}
+
+// Verify is a file of expectations.
+type Verify struct {
+	Text string `json:"text"`
 }
 
 // Attached is a container on a network.
@@ -121,6 +217,9 @@ type Container struct {
 	Networks []Endpoint `json:"networks"`
 	Ports    []Port     `json:"ports"`
 	Hostname string     `json:"hostname,omitempty"`
+	Links    []string   `json:"links,omitempty"`
+	Expose   []string   `json:"expose,omitempty"`
+	Egress   string     `json:"egress,omitempty"`
 	Log      string     `json:"log,omitempty"`
 }
 
@@ -187,6 +286,10 @@ type Create struct {
 	Remove    bool         `json:"remove,omitempty"`
 	PlainTAP  bool         `json:"plain_tap,omitempty"` // no offload
 	Spoof     bool         `json:"spoof,omitempty"`
+	Links     []string     `json:"links,omitempty"`       // CONTAINER[:ALIAS]
+	Expose    []string     `json:"expose,omitempty"`      // PORT[-PORT][/udp]
+	Publishes bool         `json:"publish_all,omitempty"` // what is exposed, on ephemeral ports
+	Egress    string       `json:"egress,omitempty"`      // a policy's name, all, internet, none
 	Origin    string       `json:"origin,omitempty"`
 	Ephemeral bool         `json:"ephemeral,omitempty"` // not kept over a restart
 }
@@ -202,6 +305,7 @@ type Reserve struct {
 	Pid      int          `json:"pid,omitempty"`
 	Netns    string       `json:"netns,omitempty"`
 	NoRoute  bool         `json:"no_default_route,omitempty"`
+	Egress   string       `json:"egress,omitempty"`
 	Lifetime string       `json:"lifetime"` // pidfd, until_del, until_error
 	Origin   string       `json:"origin,omitempty"`
 }
@@ -261,6 +365,8 @@ type Status struct {
 	Config      string            `json:"config"`
 	ConfigError string            `json:"config_error,omitempty"`
 	Ephemeral   bool              `json:"ephemeral"`
+	Forward     bool              `json:"ip_forward"`
+	Rules       int               `json:"rules"`
 	Networks    int               `json:"networks"`
 	Containers  int               `json:"containers"`
 	RxFrames    uint64            `json:"rx_frames"`

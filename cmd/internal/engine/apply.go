@@ -33,7 +33,9 @@ func (e *Engine) Apply(c porter.Config) error {
 	if err := e.applyNetworks(c.Config); err != nil {
 		return err
 	}
-	e.setPolicy(c.Config)
+	e.applyPolicies(c.Config)
+	e.upstreams.Store(&upstreamSet{fixed: c.Config.DNS.Upstream})
+	e.refreshPolicy()
 	e.publishNames()
 	return e.createAll(fresh)
 }
@@ -219,12 +221,12 @@ func (e *Engine) createConfigured(c configs.Container) (finish func() error, err
 		return e.joinConfigured(c, nets)
 	}
 	_, finish, err = e.prepare(api.Create{Name: c.Name, Networks: nets, Publish: c.Publish, Command: c.Command, Env: c.Env, Workdir: c.Workdir,
-		Hostname: c.Hostname, Init: true, PlainTAP: !c.Offload, Spoof: c.Spoof, Origin: "file"}, nil, c)
+		Links: c.Links, Expose: c.Expose, Egress: c.Egress, Hostname: c.Hostname, Init: true, PlainTAP: !c.Offload, Spoof: c.Spoof, Origin: "file"}, nil, c)
 	return finish, err
 }
 
 func (e *Engine) joinConfigured(c configs.Container, nets []api.Attachment) (func() error, error) {
-	r := api.Reserve{Name: c.Name, Networks: nets, Publish: c.Publish, PlainTAP: !c.Offload, Spoof: c.Spoof, Pid: c.Pid, Netns: c.Netns, Origin: "file", Lifetime: lifeError}
+	r := api.Reserve{Name: c.Name, Networks: nets, Publish: c.Publish, PlainTAP: !c.Offload, Spoof: c.Spoof, Pid: c.Pid, Netns: c.Netns, Origin: "file", Lifetime: lifeError, Egress: c.Egress}
 	if c.Pid > 0 {
 		r.Lifetime = lifePidfd
 	}
@@ -236,6 +238,9 @@ func (e *Engine) joinConfigured(c configs.Container, nets []api.Attachment) (fun
 func (e *Engine) prepareRejoin(r api.Reserve, startTime uint64, from any) (func() error, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if err := e.checkEgress(r.Egress); err != nil {
+		return nil, err
+	}
 	c, err := e.newContainer(r.Name, r.Origin, kindJoin, r.Networks, r.Publish)
 	if err != nil {
 		return nil, err

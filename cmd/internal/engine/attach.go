@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -94,8 +95,9 @@ func (e *Engine) planOne(w api.Attachment, others []*endpoint) (*endpoint, error
 		return nil, api.Errorf(api.BadRequest, "network %s is named twice, or the container is on it already", ep.net.cfg.Name)
 	}
 	ep.gateway = !ep.net.cfg.Internal && gatewayOf(others) == nil
+	prefix := cmp.Or(ep.net.cfg.IfPrefix, "eth")
 	for i := 0; ep.ifname == ""; i++ {
-		name := fmt.Sprintf("eth%d", i)
+		name := fmt.Sprintf("%s%d", prefix, i)
 		if !slices.ContainsFunc(others, func(x *endpoint) bool { return x.ifname == name }) {
 			ep.ifname = name
 		}
@@ -146,7 +148,7 @@ func release(eps []*endpoint) {
 
 // bindPorts binds the host's side of what a container publishes. On error
 // nothing is bound. The lock is held.
-func (e *Engine) bindPorts(name string, specs []string) (out []*published, err error) {
+func (e *Engine) bindPorts(gw *endpoint, specs []string) (out []*published, err error) {
 	defer func() {
 		if err != nil {
 			closePorts(out)
@@ -159,11 +161,26 @@ func (e *Engine) bindPorts(name string, specs []string) (out []*published, err e
 			return out, api.Errorf(api.BadRequest, "%v", err)
 		}
 		for _, s := range parsed {
+			n := gw.net.cfg
+			if !s.HostIP.IsValid() {
+				s.HostIP = n.HostBinding
+			}
+			routed4, routed6 := n.Mode4 == "routed", n.Mode6 == "routed"
+			if routed4 || routed6 { // reached directly: the host's port is not bound
+				out = append(out, &published{spec: s, fd: -1, live: true})
+			}
+			if routed4 && (routed6 || !n.Subnet6.IsValid()) {
+				continue
+			}
 			ls, chosen, err := forward.Listen(s)
 			if err != nil {
 				return out, e.portError(s, err)
 			}
 			for _, l := range ls {
+				if v4 := l.Addr.Addr().Is4(); v4 && routed4 || !v4 && routed6 {
+					forward.CloseAll([]forward.Listener{l})
+					continue
+				}
 				out = append(out, &published{spec: chosen, addr: l.Addr, fd: l.FD})
 			}
 		}
@@ -258,7 +275,7 @@ func (e *Engine) plugOne(c *container, ep *endpoint, home int, d vswitch.Device)
 	if ep.ip6.IsValid() {
 		addrs = append(addrs, ep.ip6)
 	}
-	ep.seat, err = e.path.AddPort(home, ep.net.bridge, vswitch.PortConfig{Name: c.name + ":" + ep.ifname, Owner: c.id, Device: d,
+	ep.seat, err = e.path.AddPort(home, ep.net.bridge, vswitch.PortConfig{Name: c.name + ":" + ep.ifname, Owner: c.id, Label: c.name, Device: d,
 		MAC: ep.mac, Addrs: addrs, Spoof: c.spoof})
 	return err
 }
@@ -266,6 +283,9 @@ func (e *Engine) plugOne(c *container, ep *endpoint, home int, d vswitch.Device)
 // serve lets the NAT take over what is published through an endpoint.
 func (e *Engine) serve(gw *endpoint, ports []*published) (err error) {
 	for _, p := range ports {
+		if p.live && p.fd < 0 {
+			continue // routed
+		}
 		if gw == nil || gw.seat == nil {
 			return errors.New("published ports need a network")
 		}

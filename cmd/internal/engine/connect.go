@@ -203,7 +203,7 @@ func (e *Engine) inherit(c *container, heir *endpoint, moving []*published) erro
 	}
 	for _, s := range specs {
 		e.mu.Lock()
-		ports, err := e.bindPorts(c.name, []string{s.Arg()})
+		ports, err := e.bindPorts(heir, []string{s.Arg()})
 		e.mu.Unlock()
 		if err != nil {
 			return err

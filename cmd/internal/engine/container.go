@@ -12,6 +12,7 @@ import (
 
 	"tapswitch/cmd/internal/api"
 	"tapswitch/cmd/internal/porter"
+	"tapswitch/configs"
 )
 
 // Kinds of containers.
@@ -98,7 +99,7 @@ func (e *Engine) newContainer(name, origin, kind string, nets []api.Attachment, 
 		release(eps)
 		return nil, api.Errorf(api.BadRequest, "published ports need a network that is not internal")
 	}
-	bound, err := e.bindPorts(name, ports)
+	bound, err := e.bindPorts(gatewayOf(eps), ports)
 	if err != nil {
 		release(eps)
 		return nil, err
@@ -184,7 +185,25 @@ func (e *Engine) prepare(req api.Create, files []int, from any) (c *container, f
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	c, err = e.newContainer(req.Name, req.Origin, kind, req.Networks, req.Publish)
+	for _, s := range req.Expose {
+		if _, err := configs.ParseExpose(s); err != nil {
+			closeFDs(files)
+			return nil, nil, api.Errorf(api.BadRequest, "%v", err)
+		}
+	}
+	if req.Publishes {
+		req.Publish = append(slices.Clone(req.Publish), exposed(req)...)
+	}
+	if err = e.checkEgress(req.Egress); err == nil {
+		c, err = e.newContainer(req.Name, req.Origin, kind, req.Networks, req.Publish)
+	}
+	if err == nil {
+		if err = e.checkLinks(&req, c.endpoints); err != nil {
+			e.unlist(c)
+			release(c.endpoints)
+			closePorts(c.ports)
+		}
+	}
 	if err != nil {
 		closeFDs(files)
 		return nil, nil, err
@@ -213,6 +232,7 @@ func (e *Engine) begin(c *container, spec *porter.Spec, files []int) error {
 		_, _, _ = e.porter.Call(porter.Message{Op: porter.OpRelease, Name: c.id})
 		return err
 	}
+	e.policyOf(c) // before its first packet
 	if err := e.connect(c, taps); err != nil {
 		return undo(err)
 	}
@@ -226,6 +246,7 @@ func (e *Engine) begin(c *container, spec *porter.Spec, files []int) error {
 		return undo(api.Errorf(api.Failed, "container %s: its first process died", c.name))
 	}
 	e.publishNames()
+	e.tellLinkers(c)
 	if c.kind == kindHold {
 		return nil
 	}
@@ -242,7 +263,7 @@ func (e *Engine) spec(c *container) *porter.Spec {
 	if host == "" {
 		host = c.name
 	}
-	s := &porter.Spec{ID: c.id, Name: c.name, Hostname: host, Mask: e.start.Mask, Command: req.Command, Env: environment(req, host),
+	s := &porter.Spec{ID: c.id, Name: c.name, Hostname: host, Mask: e.start.Mask, Command: req.Command, Env: environment(req, host, e.linkEnv(c)),
 		Workdir: req.Workdir, TTY: req.TTY, Init: req.Init, Hold: c.kind == kindHold, HostNet: c.onHost()}
 	if name, err := os.Hostname(); err == nil && s.HostNet && req.Hostname == "" {
 		s.Hostname = name
@@ -262,8 +283,8 @@ func (e *Engine) spec(c *container) *porter.Spec {
 
 // environment is Docker's: PATH, HOSTNAME and what was asked for. Without a
 // value a name takes nothing here: the client fills those in.
-func environment(req api.Create, host string) []string {
-	env := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOSTNAME=" + host}
+func environment(req api.Create, host string, links []string) []string {
+	env := append([]string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOSTNAME=" + host}, links...)
 	if req.TTY {
 		env = append(env, "TERM=xterm")
 	}
@@ -291,9 +312,10 @@ func interfaces(c *container, offload, routes bool) []api.Interface {
 			i.Addrs = append(i.Addrs, fmt.Sprintf("%s/%d", ep.ip6, n.Subnet6.Bits()))
 		}
 		if ep.gateway && routes {
-			i.Gateway = n.Gateway.String()
+			v4, v6 := ep.net.routers()
+			i.Gateway = v4.String()
 			if ep.ip6.IsValid() {
-				i.Gateway6 = n.Gateway6.String()
+				i.Gateway6 = v6.String()
 			}
 		}
 		out = append(out, i)

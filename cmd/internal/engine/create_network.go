@@ -18,14 +18,19 @@ import (
 const (
 	optICC = "com.docker.network.bridge.enable_icc"
 	optMTU = "com.docker.network.driver.mtu"
+
+	optMasquerade = "com.docker.network.bridge.enable_ip_masquerade"
+	optMode4      = "com.docker.network.bridge.gateway_mode_ipv4"
+	optMode6      = "com.docker.network.bridge.gateway_mode_ipv6"
+	optBinding    = "com.docker.network.bridge.host_binding_ipv4"
+	optPrefix     = "com.docker.network.container_iface_prefix"
 )
 
 // notYet are options that mean something in Docker and not yet here: to take
 // them in silence would be to pretend.
 var notYet = []string{
-	"com.docker.network.bridge.enable_ip_masquerade", "com.docker.network.bridge.gateway_mode_ipv4", "com.docker.network.bridge.gateway_mode_ipv6",
-	"com.docker.network.bridge.host_binding_ipv4", "com.docker.network.bridge.inhibit_ipv4", "com.docker.network.bridge.trusted_host_interfaces",
-	"com.docker.network.container_iface_prefix", "com.docker.network.host_ipv4", "com.docker.network.host_ipv6", "com.docker.network.enable_ipv4",
+	"com.docker.network.bridge.inhibit_ipv4", "com.docker.network.bridge.trusted_host_interfaces",
+	"com.docker.network.host_ipv4", "com.docker.network.host_ipv6", "com.docker.network.enable_ipv4",
 }
 
 // CreateNetwork makes a network that lasts over a restart.
@@ -38,6 +43,7 @@ func (e *Engine) CreateNetwork(r api.NetworkCreate) (*api.Network, error) {
 		return nil, err
 	}
 	e.publishNames()
+	e.refreshPolicy()
 	e.save()
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -52,7 +58,7 @@ func (e *Engine) createNetwork(r api.NetworkCreate) (*network, error) {
 	default:
 		return nil, api.Errorf(api.NotFound, "driver %s not found", r.Driver).WithHint("the driver there is is bridge")
 	}
-	c := configs.Network{Name: r.Name, Internal: r.Internal}
+	c := configs.Network{Name: r.Name, Internal: r.Internal, Egress: r.Egress}
 	if err := options(&c, r.Options); err != nil {
 		return nil, err
 	}
@@ -80,12 +86,52 @@ func (e *Engine) createNetwork(r api.NetworkCreate) (*network, error) {
 	if err := configs.CheckNetwork(c); err != nil {
 		return nil, api.Errorf(api.BadRequest, "network %s: %v", r.Name, err)
 	}
+	if err := e.checkEgress(c.Egress); err != nil {
+		return nil, err
+	}
 	n, err := e.addNetwork(c, r.Origin)
 	if err != nil {
 		return nil, err
 	}
 	n.made = r
+	if err := n.aux(r.Aux); err != nil {
+		_ = e.removeNetwork(n)
+		return nil, err
+	}
 	return n, nil
+}
+
+// aux keeps addresses for others, as --aux-address. The gateway of containers
+// may be one of them (DefaultGatewayIPv4, DefaultGatewayIPv6).
+func (n *network) aux(list map[string]string) error {
+	for name, s := range list {
+		a, err := netip.ParseAddr(s)
+		pool := n.pool4
+		if err == nil && a.Is6() {
+			pool = n.pool6
+		}
+		if err != nil || pool == nil || !pool.Subnet().Contains(a) {
+			return api.Errorf(api.BadRequest, "no matching subnet for aux-address %s", s)
+		}
+		special := name == "DefaultGatewayIPv4" || name == "DefaultGatewayIPv6"
+		if special && n.cfg.Internal {
+			return api.Errorf(api.BadRequest, "no gateway can be set on an internal bridge network")
+		}
+		if special && a.Is4() {
+			n.router4 = a
+		} else if special {
+			n.router6 = a
+		}
+		if a == pool.Gateway() {
+			continue
+		}
+		if err := pool.Reserve(a); err != nil && !special { // a router may be a container
+			return api.Errorf(api.Conflict, "aux-address %s=%s: %v", name, s, err)
+		} else if special && err == nil {
+			pool.Release(a)
+		}
+	}
+	return nil
 }
 
 // options reads Docker's options; as there, an unknown one is a note and no
@@ -96,13 +142,32 @@ func options(c *configs.Network, o map[string]string) error {
 			return api.Errorf(api.Failed, "option %s: not yet", k)
 		}
 	}
-	if v, is := o[optICC]; is {
-		b, err := strconv.ParseBool(v)
-		if err != nil {
-			return api.Errorf(api.BadRequest, "failed to parse %s value: %q is neither true nor false", optICC, v)
+	for key, not := range map[string]*bool{optICC: &c.NoICC, optMasquerade: &c.NoMasquerade} {
+		if v, is := o[key]; is {
+			b, err := strconv.ParseBool(v)
+			if err != nil {
+				return api.Errorf(api.BadRequest, "failed to parse %s value: %q is neither true nor false", key, v)
+			}
+			*not = !b
 		}
-		c.NoICC = !b
 	}
+	for key, mode := range map[string]*string{optMode4: &c.Mode4, optMode6: &c.Mode6} {
+		v, is := o[key]
+		if _, known := modes[v]; is && v == "isolated" {
+			return api.Errorf(api.Failed, "option %s=isolated: not yet; --internal keeps a network from the outside", key)
+		} else if is && (!known || v == "") {
+			return api.Errorf(api.BadRequest, "failed to parse %s value: %q: write nat, routed or nat-unprotected", key, v)
+		}
+		*mode = v
+	}
+	if v, is := o[optBinding]; is {
+		a, err := netip.ParseAddr(v)
+		if err != nil {
+			return api.Errorf(api.BadRequest, "failed to parse %s value: %q is no address", optBinding, v)
+		}
+		c.HostBinding = a
+	}
+	c.IfPrefix = o[optPrefix]
 	if v, is := o[optMTU]; is {
 		n, err := strconv.Atoi(v)
 		if err != nil {
@@ -129,6 +194,19 @@ func subnets(c *configs.Network, r api.NetworkCreate) error {
 			c.Subnet = p
 		default:
 			c.Subnet6 = p
+		}
+	}
+	for _, s := range r.Ranges {
+		p, err := netip.ParsePrefix(s)
+		switch {
+		case err != nil:
+			return api.Errorf(api.BadRequest, "invalid ip-range %s", s).WithHint("write it like 10.1.1.128/25")
+		case c.Subnet.IsValid() && c.Subnet.Contains(p.Addr()):
+			c.Range = p.Masked()
+		case c.Subnet6.IsValid() && c.Subnet6.Contains(p.Addr()):
+			c.Range6 = p.Masked()
+		default:
+			return api.Errorf(api.BadRequest, "no matching subnet for range %s", s)
 		}
 	}
 	for _, s := range r.Gateways {

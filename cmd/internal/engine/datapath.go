@@ -32,7 +32,32 @@ func newDatapath(threads int, sc vswitch.Config, nc nat.Config) (*datapath, erro
 	return d, nil
 }
 
-// setPolicy tells every gateway what containers may reach of the host.
+// AddBridge makes an empty bridge, on which the policy holds from the start.
+func (d *datapath) AddBridge(c vswitch.BridgeConfig) *vswitch.Segment {
+	seg := d.Group.AddBridge(c)
+	d.Each(func(i int, _ *vswitch.Switch) { d.nats[i].BridgeAdded(seg.Bridges[i]) })
+	return seg
+}
+
+// hits are what rules have met, over all shards.
+func (d *datapath) hits() map[uint32]nat.Hits {
+	out := make(map[uint32]nat.Hits)
+	d.Each(func(i int, _ *vswitch.Switch) {
+		for id, h := range d.nats[i].Hits() {
+			x := out[id]
+			out[id] = nat.Hits{Flows: x.Flows + h.Flows, Packets: x.Packets + h.Packets, Bytes: x.Bytes + h.Bytes}
+		}
+	})
+	return out
+}
+
+// explain says what would become of a packet of the container at seat.
+func (d *datapath) explain(seat *vswitch.Seat, proto uint8, dst netip.AddrPort) (x nat.Explanation) {
+	d.Shards[seat.Shard].Do(func() { x = d.nats[seat.Shard].Explain(seat.Port, proto, dst) })
+	return x
+}
+
+// setPolicy tells every gateway who may talk to whom.
 func (d *datapath) setPolicy(p nat.Policy) {
 	d.Each(func(i int, _ *vswitch.Switch) { d.nats[i].SetPolicy(p) })
 }

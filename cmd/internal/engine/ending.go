@@ -53,6 +53,8 @@ func (e *Engine) ended(c *container, code int) {
 	e.mu.Unlock()
 	e.log.Info("container ended", "container", c.name, "exit_code", code)
 	e.publishNames()
+	e.policyOf(c)
+	e.openings.Forget(c.name)
 	e.save()
 }
 

@@ -10,6 +10,9 @@
 //	attach.go      endpoints: ports of the switch, published ports
 //	publish.go     further published ports for a container that runs
 //	connect.go     further networks for a container that runs
+//	policy.go      who may talk to whom: rules, routes, egress policies
+//	trace.go       what would become of a packet, and expectations of that
+//	links.go       --link: hosts entries and environment
 //	datapath.go    the switch's shards and their gateways
 //	apply.go       the configuration: what differs from what is there
 //	state.go       what lasts over a restart
@@ -33,7 +36,6 @@ import (
 	"tapswitch/cmd/internal/api"
 	"tapswitch/cmd/internal/fdpass"
 	"tapswitch/cmd/internal/porter"
-	"tapswitch/configs"
 	"tapswitch/forward"
 	"tapswitch/nat"
 	"tapswitch/switch"
@@ -56,6 +58,7 @@ type Engine struct {
 	resolv *forward.Resolv
 
 	applying   sync.Mutex // one configuration is applied after the other
+	policing   sync.Mutex // one policy is set after the other; taken before mu
 	mu         sync.Mutex
 	config     porter.Config
 	configErr  string
@@ -65,12 +68,19 @@ type Engine struct {
 	reserved   map[string]*reservation
 	codes      map[string]exited // of containers that removed themselves
 	sessions   map[string]chan int
+	rules      []*ruleEntry // in their order; a change makes a new list
+	routes     []*ruleEntry
+	egress     map[string]*egressEntry
+	lastRule   uint32     // the highest number that a rule has had
+	policy     nat.Policy // as the gateways have it
+	openings   *forward.Openings
 	order      uint64
 	started    time.Time
 	closing    bool
 	restored   bool      // the state file has been read, and may be written
 	lastTotals api.Stats // of containers that are gone
 
+	askers    atomic.Pointer[map[string]func(name string) bool] // whose egress is a list, and which names it holds
 	upstreams atomic.Pointer[upstreamSet]
 	table     atomic.Pointer[nameTable]
 	lifetimes *lifetimes
@@ -91,6 +101,7 @@ func New(start porter.Start, p Porter, log *slog.Logger) (*Engine, error) {
 		log: log, start: start, porter: p, started: time.Now(),
 		networks: make(map[string]*network), containers: make(map[string]*container), names: make(map[string]*container),
 		reserved: make(map[string]*reservation), codes: make(map[string]exited), sessions: make(map[string]chan int),
+		egress: make(map[string]*egressEntry), openings: forward.NewOpenings(nil),
 		closer: make(chan struct{}, 32), resolv: forward.NewResolv("/etc/resolv.conf", nil),
 	}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
@@ -98,7 +109,7 @@ func New(start porter.Start, p Porter, log *slog.Logger) (*Engine, error) {
 	e.upstreams.Store(&upstreamSet{})
 	logf := func(format string, args ...any) { log.Info(sprintf(format, args...)) }
 	var err error
-	e.dns = forward.NewDNS(forward.DNSConfig{Names: e, Upstreams: e.resolvers, Closed: e.closed, Logger: log})
+	e.dns = forward.NewDNS(forward.DNSConfig{Names: e, Upstreams: e.resolvers, Closed: e.closed, Allowed: e.mayAsk, Told: e.told, Logger: log})
 	limits := start.Config.Config.Limits
 	e.path, err = newDatapath(start.Config.Config.Threads, vswitch.Config{Logf: logf, Gone: e.portGone},
 		nat.Config{Local: e, Logf: logf, PerPort: limits.Flows, HalfOpen: limits.HalfOpen, Reassemblies: limits.Fragments})
@@ -109,7 +120,8 @@ func New(start porter.Start, p Porter, log *slog.Logger) (*Engine, error) {
 		return nil, err
 	}
 	e.path.Run()
-	e.setPolicy(start.Config.Config)
+	e.upstreams.Store(&upstreamSet{fixed: start.Config.Config.DNS.Upstream})
+	e.refreshPolicy()
 	go e.watchHost()
 	return e, nil
 }
@@ -201,13 +213,6 @@ func (e *Engine) SetConfigError(s string) {
 	e.mu.Lock()
 	e.configErr = s
 	e.mu.Unlock()
-}
-
-// setPolicy tells the gateway what containers may reach of the host.
-func (e *Engine) setPolicy(c *configs.Config) {
-	p := nat.Policy{LoopbackAll: c.Host.Loopback.All, LoopbackPorts: c.Host.Loopback.List, HostAddress: c.Host.Address, HostAddrs: hostAddrs()}
-	e.path.setPolicy(p)
-	e.upstreams.Store(&upstreamSet{fixed: c.DNS.Upstream})
 }
 
 // limits of descriptors, for status.

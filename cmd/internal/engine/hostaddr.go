@@ -50,7 +50,7 @@ func (e *Engine) watchHost() {
 			}
 			settle.Reset(100 * time.Millisecond)
 		case <-settle.C:
-			e.setPolicy(e.Config().Config)
+			e.refreshPolicy()
 		}
 	}
 }

@@ -38,6 +38,9 @@ func (e *Engine) Reserve(r api.Reserve) (*api.Reservation, error) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if err := e.checkEgress(r.Egress); err != nil {
+		return nil, err
+	}
 	c, err := e.newContainer(r.Name, r.Origin, kindJoin, r.Networks, r.Publish)
 	if err != nil {
 		return nil, err
@@ -100,6 +103,7 @@ func (e *Engine) enter(c *container, pid int, fds []int) error {
 		pidfd = fds[len(fds)-1]
 		fds = fds[:len(fds)-1]
 	}
+	e.policyOf(c) // before its first packet
 	if err := e.connect(c, fds); err != nil {
 		if pidfd >= 0 {
 			unix.Close(pidfd)

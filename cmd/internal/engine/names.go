@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"tapswitch/forward"
@@ -19,13 +20,14 @@ type nameTable struct {
 	subnets  []netip.Prefix
 	internal map[string]bool // bridges
 	scopes   map[string][]string
+	owners   map[string]string // by scope: the container's name
 }
 
 // publishNames makes a new snapshot.
 func (e *Engine) publishNames() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	t := &nameTable{byBridge: make(map[string]map[string][]netip.Addr), reverse: make(map[string]map[netip.Addr]string), internal: make(map[string]bool), scopes: make(map[string][]string)}
+	t := &nameTable{byBridge: make(map[string]map[string][]netip.Addr), reverse: make(map[string]map[netip.Addr]string), internal: make(map[string]bool), scopes: make(map[string][]string), owners: make(map[string]string)}
 	for _, n := range e.networks {
 		t.byBridge[n.cfg.Name] = make(map[string][]netip.Addr)
 		t.reverse[n.cfg.Name] = make(map[netip.Addr]string)
@@ -43,6 +45,7 @@ func (e *Engine) publishNames() {
 		for _, ep := range c.endpoints {
 			t.add(c, ep)
 			on = append(on, ep.net.cfg.Name)
+			t.owners[scope(ep.net.cfg.Name, ep.ip)], t.owners[scope(ep.net.cfg.Name, ep.ip6)] = c.name, c.name
 		}
 		if len(on) > 1 {
 			for _, ep := range c.endpoints {
@@ -136,6 +139,14 @@ func (e *Engine) Local(_ string, a netip.Addr) bool {
 		}
 	}
 	return false
+}
+
+// told is forward.DNSConfig.Told: what a container has been told it may use, if
+// its egress policy holds the name.
+func (e *Engine) told(scope, name string, addrs []netip.Addr, ttl time.Duration) {
+	if owner := e.table.Load().owners[scope]; owner != "" && len(*e.askers.Load()) > 0 {
+		e.openings.Add(owner, name, addrs, ttl)
+	}
 }
 
 // upstreamSet are resolvers that the configuration names instead of the host's.
@@ -235,6 +246,7 @@ func (e *Engine) files(c *container, host string) (resolv, hosts string) {
 			fmt.Fprintf(&h, "%s\t%s\n", ep.ip6, names)
 		}
 	}
+	h.WriteString(e.linkLines(c))
 	if gw := gatewayOf(c.endpoints); gw != nil {
 		fmt.Fprintf(&r, "nameserver %s\n", gw.net.cfg.Gateway)
 	} else if len(c.endpoints) > 0 {

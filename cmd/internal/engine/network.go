@@ -24,6 +24,8 @@ type network struct {
 	order  uint64
 	at     time.Time
 	made   api.NetworkCreate // of one that no file made
+
+	router4, router6 netip.Addr // the default route, where it is not the gateway
 }
 
 // addNetwork makes a network. The lock is held.
@@ -47,10 +49,29 @@ func (e *Engine) addNetwork(c configs.Network, origin string) (*network, error) 
 			return nil, api.Errorf(api.BadRequest, "network %s: %v", c.Name, err)
 		}
 	}
+	for pool, within := range map[*ipam.Pool]netip.Prefix{n.pool4: c.Range, n.pool6: c.Range6} {
+		if pool != nil && within.IsValid() {
+			if err := pool.Limit(within); err != nil {
+				return nil, api.Errorf(api.BadRequest, "network %s: %v", c.Name, err)
+			}
+		}
+	}
 	n.bridge = e.path.AddBridge(vswitch.BridgeConfig{Name: c.Name, Subnet: c.Subnet, Gateway: c.Gateway,
 		Subnet6: c.Subnet6, Gateway6: c.Gateway6, MTU: c.MTU, MaxFDB: e.start.Config.Config.Limits.FDB, Internal: c.Internal, NoICC: c.NoICC})
 	e.networks[c.Name] = n
 	return n, nil
+}
+
+// routers are where the network's containers send what is not for a neighbour.
+func (n *network) routers() (v4, v6 netip.Addr) {
+	v4, v6 = n.cfg.Gateway, n.cfg.Gateway6
+	if n.router4.IsValid() {
+		v4 = n.router4
+	}
+	if n.router6.IsValid() {
+		v6 = n.router6
+	}
+	return v4, v6
 }
 
 // both are a network's subnets, for people.

@@ -24,7 +24,7 @@ func (e *Engine) Publish(name string, specs []string) ([]api.Port, error) {
 		e.mu.Unlock()
 		return nil, api.Errorf(api.Conflict, "container %s: published ports need a network that is not internal", c.name)
 	}
-	ports, err := e.bindPorts(c.name, specs)
+	ports, err := e.bindPorts(gw, specs)
 	e.mu.Unlock()
 	if err != nil {
 		return nil, err
@@ -42,6 +42,7 @@ func (e *Engine) Publish(name string, specs []string) ([]api.Port, error) {
 	e.mu.Lock()
 	c.ports = append(slices.Clone(c.ports), ports...)
 	e.mu.Unlock()
+	e.policyOf(c)
 	e.save()
 	return portViews(ports), nil
 }
@@ -85,6 +86,7 @@ func (e *Engine) Unpublish(name string, specs []string) ([]api.Port, error) {
 		e.withdraw(p)
 	}
 	c.wiring.Unlock()
+	e.policyOf(c)
 	e.save()
 	return portViews(gone), nil
 }
@@ -115,5 +117,8 @@ func portViews(ports []*published) []api.Port {
 }
 
 func (p *published) view() api.Port {
+	if !p.addr.IsValid() { // routed: no port of the host's
+		return api.Port{Protocol: p.spec.Proto.String(), ContainerPort: p.spec.ContainerPort}
+	}
 	return api.Port{Protocol: p.spec.Proto.String(), HostIP: p.addr.Addr().String(), HostPort: p.addr.Port(), ContainerPort: p.spec.ContainerPort}
 }

@@ -27,7 +27,10 @@ func (e *Engine) Exec(name string, x api.Exec, files []int) (string, error) {
 	if host == "" {
 		host = c.name
 	}
-	spec := &porter.ExecSpec{Command: x.Command, Env: environment(req, host), Workdir: x.Workdir, TTY: x.TTY}
+	e.mu.Lock()
+	links := e.linkEnv(c)
+	e.mu.Unlock()
+	spec := &porter.ExecSpec{Command: x.Command, Env: environment(req, host, links), Workdir: x.Workdir, TTY: x.TTY}
 	if spec.Workdir == "" {
 		spec.Workdir = c.create.Workdir
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"tapswitch/cmd/internal/api"
+	"tapswitch/configs"
 )
 
 // What was made by command or API is kept in a file, written anew with each
@@ -20,6 +21,8 @@ const stateVersion = 1
 type savedState struct {
 	Version    int              `json:"version"`
 	Networks   []savedNetwork   `json:"networks,omitempty"`
+	Rules      []api.RuleAdd    `json:"rules,omitempty"`  // At is the place among those of the file
+	Egress     []api.Egress     `json:"egress,omitempty"` // before networks and containers, which name them
 	Containers []savedContainer `json:"containers"`
 }
 
@@ -53,6 +56,19 @@ func (e *Engine) save() {
 	for _, n := range e.sortedNetworks() {
 		if n.origin != "file" {
 			s.Networks = append(s.Networks, n.saved())
+		}
+	}
+	for _, list := range [][]*ruleEntry{e.rules, e.routes} {
+		for i, r := range list {
+			if x := r.rule; r.origin != "file" {
+				s.Rules = append(s.Rules, api.RuleAdd{From: x.From, To: x.To, Direction: x.Direction, Proto: x.Proto, Ports: x.Ports, Action: x.Action,
+					Comment: x.Comment, At: i + 1, ID: r.id, Origin: r.origin})
+			}
+		}
+	}
+	for name, x := range e.egress {
+		if x.origin != "file" {
+			s.Egress = append(s.Egress, api.Egress{Name: name, Allow: x.cfg.Allow, Origin: x.origin})
 		}
 	}
 	for _, c := range e.sortedContainers() {
@@ -141,6 +157,11 @@ func (e *Engine) restore() (restored int, problems []error) {
 	if err := json.Unmarshal(b, &s); err != nil || s.Version != stateVersion {
 		return 0, []error{fmt.Errorf("state file %s is of no use (version %d, %v): moved to %s.bad", e.start.State, s.Version, err, e.start.State), os.Rename(e.start.State, e.start.State+".bad")}
 	}
+	for _, x := range s.Egress {
+		if _, err := e.AddEgress(x); err != nil {
+			problems = append(problems, fmt.Errorf("not restored: %w", err))
+		}
+	}
 	for _, n := range s.Networks {
 		made, err := e.createNetwork(n.Create)
 		if err != nil {
@@ -151,6 +172,18 @@ func (e *Engine) restore() (restored int, problems []error) {
 		made.id, made.at = n.ID, n.Created
 		e.mu.Unlock()
 		restored++
+	}
+	e.refreshPolicy()
+	for _, r := range s.Rules {
+		e.mu.Lock()
+		r.At = min(r.At, len(e.rules)+1)
+		if r.Action == configs.ActionRoute {
+			r.At = min(r.At, len(e.routes)+1)
+		}
+		e.mu.Unlock()
+		if _, err := e.AddRule(r); err != nil {
+			problems = append(problems, fmt.Errorf("not restored: %w", err))
+		}
 	}
 	for _, c := range s.Containers {
 		var err error

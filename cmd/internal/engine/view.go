@@ -58,7 +58,8 @@ func (e *Engine) Container(name string) (*api.Container, error) {
 
 func (c *container) view() *api.Container {
 	v := &api.Container{ID: c.id, Name: c.name, Origin: c.origin, Kind: c.kind, State: c.state, Command: c.create.Command,
-		Created: c.created.UTC().Truncate(time.Millisecond), Networks: []api.Endpoint{}, Ports: []api.Port{}, Hostname: c.create.Hostname, Log: c.log}
+		Created: c.created.UTC().Truncate(time.Millisecond), Networks: []api.Endpoint{}, Ports: []api.Port{}, Hostname: c.create.Hostname, Log: c.log,
+		Links: c.create.Links, Expose: c.create.Expose, Egress: c.egress()}
 	if v.Command == nil {
 		v.Command = []string{}
 	}
@@ -124,13 +125,19 @@ func (e *Engine) Network(name string) (*api.Network, error) {
 }
 
 func (e *Engine) viewNetwork(n *network) *api.Network {
-	v := &api.Network{ID: n.id, Name: n.cfg.Name, Driver: "bridge", MTU: n.cfg.MTU, Internal: n.cfg.Internal, ICC: !n.cfg.NoICC, Created: n.at.UTC().Truncate(time.Millisecond),
+	v := &api.Network{ID: n.id, Name: n.cfg.Name, Driver: "bridge", MTU: n.cfg.MTU, Internal: n.cfg.Internal, ICC: !n.cfg.NoICC, Egress: n.cfg.Egress, Created: n.at.UTC().Truncate(time.Millisecond),
 		Labels: map[string]string{}, Options: map[string]string{}, Origin: n.origin, MAC: n.bridge.MAC().String(),
 		Subnets: []api.Subnet{{Subnet: n.cfg.Subnet, Gateway: n.cfg.Gateway}}, Containers: []api.Attached{}}
+	if n.cfg.Range.IsValid() {
+		v.Subnets[0].Range = &n.cfg.Range
+	}
 	maps.Copy(v.Labels, n.made.Labels)
 	maps.Copy(v.Options, n.made.Options)
 	if n.cfg.Subnet6.IsValid() {
 		v.Subnets = append(v.Subnets, api.Subnet{Subnet: n.cfg.Subnet6, Gateway: n.cfg.Gateway6})
+		if n.cfg.Range6.IsValid() {
+			v.Subnets[1].Range = &n.cfg.Range6
+		}
 	}
 	for _, c := range e.sortedContainers() {
 		if c.state != stateRunning {
@@ -156,7 +163,9 @@ func (e *Engine) Status() *api.Status {
 	s := &api.Status{Version: e.start.Version, Pid: e.start.PorterPid, WorkerPid: os.Getpid(), Started: e.started.UTC().Truncate(time.Second),
 		UptimeSec: time.Since(e.started).Seconds(), Socket: e.start.Socket, ConfigError: e.configErr, Ephemeral: e.start.State == "",
 		Networks: len(e.networks), FDs: used, FDLimit: limit, Upstreams: []string{}}
+	s.Forward, s.Rules = true, len(e.rules)
 	if e.config.Config != nil {
+		s.Forward = e.config.Config.Forward
 		s.Config = e.config.Config.Path
 	}
 	for _, c := range e.containers {

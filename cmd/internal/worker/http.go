@@ -74,6 +74,7 @@ func handler(e *engine.Engine, c *client, level *slog.LevelVar) http.Handler {
 	route("GET /v1/fdb", func(*http.Request) (any, error) { return e.FDB(), nil })
 	route("GET /v1/flows", func(*http.Request) (any, error) { return e.Flows(), nil })
 	containers(route, e)
+	policies(route, e)
 	joins(route, e)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		answer(w, nil, api.Errorf(api.NotFound, "no such request: %s %s", r.Method, r.URL.Path))
@@ -142,6 +143,48 @@ func containers(route func(string, func(*http.Request) (any, error)), e *engine.
 			return nil, err
 		}
 		return struct{}{}, e.SignalSession(r.PathValue("id"), sig)
+	})
+}
+
+func policies(route func(string, func(*http.Request) (any, error)), e *engine.Engine) {
+	route("GET /v1/rules", func(r *http.Request) (any, error) { return e.Rules(r.FormValue("all") != ""), nil })
+	route("GET /v1/routes", func(*http.Request) (any, error) { return e.Routes(), nil })
+	route("POST /v1/rules", func(r *http.Request) (any, error) {
+		var req api.RuleAdd
+		if err := body(r, &req); err != nil {
+			return nil, err
+		}
+		return e.AddRule(req)
+	})
+	route("DELETE /v1/rules/{id}", func(r *http.Request) (any, error) {
+		id, err := strconv.ParseUint(r.PathValue("id"), 10, 32)
+		if err != nil {
+			return nil, api.Errorf(api.BadRequest, "%q is no rule's number", r.PathValue("id"))
+		}
+		return struct{}{}, e.RemoveRule(uint32(id))
+	})
+	route("GET /v1/egress", func(*http.Request) (any, error) { return e.Egress(), nil })
+	route("POST /v1/egress", func(r *http.Request) (any, error) {
+		var req api.Egress
+		if err := body(r, &req); err != nil {
+			return nil, err
+		}
+		return e.AddEgress(req)
+	})
+	route("DELETE /v1/egress/{name}", func(r *http.Request) (any, error) { return struct{}{}, e.RemoveEgress(r.PathValue("name")) })
+	route("POST /v1/trace", func(r *http.Request) (any, error) {
+		var req api.TraceRequest
+		if err := body(r, &req); err != nil {
+			return nil, err
+		}
+		return e.Trace(req)
+	})
+	route("POST /v1/verify", func(r *http.Request) (any, error) {
+		var req api.Verify
+		if err := body(r, &req); err != nil {
+			return nil, err
+		}
+		return e.Verify(req.Text)
 	})
 }
 

@@ -1,0 +1,260 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"tapswitch/cmd/internal/api"
+)
+
+// rules are the rules in their order.
+func (b *bench) rules(args ...string) (l []api.Rule) {
+	b.t.Helper()
+	b.json(&l, append([]string{"rule", "ls", "--json"}, args...)...)
+	return l
+}
+
+// Rules decide before all else, in their order, for flows that are open, too;
+// they count, and are there again after a restart, in their places.
+func TestRules(t *testing.T) {
+	b := newBench(t)
+	file := b.write("c.yaml", twoBridges+`
+rules:
+  - {from: "container:plain", to: "container:c2", proto: tcp, ports: [80], action: reject, comment: the file's}
+`)
+	b.up("-c", file)
+	for _, c := range []string{"c2", "c3"} {
+		b.start("exec", c, "--", prog, "serve", "80").expect("listening")
+	}
+	b.asks("plain", "tcp", "172.17.0.3:80", refused)
+	b.asks("plain", "udp", "172.17.0.3:80", "from 172.17.0.4:")
+	b.asks("c1", "tcp", "172.17.0.3:80", "from 172.17.0.2:")
+	if l := b.rules(); len(l) != 1 || l[0].Packets == 0 || l[0].Origin != "file" || l[0].Comment != "the file's" {
+		t.Fatalf("rules: %+v", l)
+	}
+	chat := b.start("exec", "-i", "c1", "--", prog, "chat", "172.17.0.3:80")
+	chat.expect("from 172.17.0.2:")
+	if got := chat.say("before"); got != "before" {
+		t.Errorf("the answer is %q", got)
+	}
+	drop := strings.TrimSpace(b.ok("rule", "add", "--at", "1", "--from", "c1", "--to", "172.17.0.0/16", "--action", "drop"))
+	b.asks("c1", "tcp", "172.17.0.3:80", silent)
+	b.asks("c1", "udp", "172.17.0.3:80", silent)
+	b.fails(askSilence, nil, "exec", "c1", prog, "ping", "172.17.0.3", "300ms")
+	b.asks("c1", "tcp", "[fd00:17::3]:80", "from [fd00:17::2]:") // another family
+	b.asks("c2", "udp", "172.17.0.4:80", refused)                // by its kernel: this way is open
+	chat.tell("during")
+	accept := strings.TrimSpace(b.ok("rule", "add", "--at", "1", "--from", "container:c1", "--to", "c2", "--proto", "tcp", "--port", "80,443", "--action", "accept"))
+	chat.expect("during") // repeated by its kernel, now let pass
+	b.asks("c1", "tcp", "172.17.0.3:80", "from 172.17.0.2:")
+	b.asks("c1", "udp", "172.17.0.3:80", silent)
+	// No rule makes a way where there is none.
+	b.ok("rule", "add", "--from", "c1", "--to", "c3", "--action", "accept")
+	b.asks("c1", "tcp", "172.18.0.2:80", silent)
+	var order []string
+	for _, r := range b.rules() {
+		order = append(order, itoa(int(r.ID)))
+	}
+	if order[0] != accept || order[1] != drop || len(order) != 4 {
+		t.Errorf("the rules stand as %v", order)
+	}
+	for _, c := range []struct {
+		code int
+		want string
+		args []string
+	}{
+		{1, "nobody", []string{"add", "--from", "nosuch", "--action", "drop"}},
+		{1, "not found", []string{"add", "--from", "network:nosuch", "--action", "drop"}},
+		{1, "place 9", []string{"add", "--at", "9", "--action", "drop"}},
+		{1, "icmp has none", []string{"add", "--proto", "icmp", "--port", "1", "--action", "drop"}},
+		{1, "did you mean drop", []string{"add", "--action", "dorp"}},
+		{2, "--action", []string{"add"}},
+		{3, "no rule 9999", []string{"rm", "9999"}},
+		{1, "configuration", []string{"rm", itoa(int(b.rules()[2].ID))}},
+		{3, "nosuch", []string{"test", "nosuch", "1.2.3.4"}},
+	} {
+		r := b.try(append([]string{"rule"}, c.args...)...)
+		if r.code != c.code || !strings.Contains(r.err, c.want) {
+			t.Errorf("rule %v: exit code %d, want %d: %s", c.args, r.code, c.code, r.err)
+		}
+	}
+	before := b.rules()
+	b.ok("down")
+	b.up("-c", file)
+	after := b.rules()
+	if len(after) != len(before) {
+		t.Fatalf("%d rules after a restart, not %d", len(after), len(before))
+	}
+	for i := range after {
+		if after[i].From != before[i].From || after[i].Action != before[i].Action || after[i].Origin != before[i].Origin ||
+			after[i].Origin != "file" && after[i].ID != before[i].ID {
+			t.Errorf("rule %d was %+v and is %+v", i, before[i], after[i])
+		}
+	}
+	b.ok("rule", "rm", accept, drop)
+	b.start("exec", "c2", "--", prog, "serve", "80").expect("listening")
+	b.asks("c1", "udp", "172.17.0.3:80", "from 172.17.0.2:")
+	b.write("c.yaml", twoBridges)
+	b.ok("reload")
+	b.asks("plain", "tcp", "172.17.0.3:80", "from 172.17.0.4:")
+}
+
+// What DOCKER-USER is used for: one address of the outside may reach the
+// published ports, and who is in already is out.
+func TestRuleForPublishedPorts(t *testing.T) {
+	l := newLab(t)
+	if l == nil {
+		return
+	}
+	l.up("-c", l.write("c.yaml", twoBridges+`
+  - {name: web, networks: [bridge], publish: ["8080:80", "8080:80/udp"]}
+`), "--ephemeral")
+	l.start("exec", "web", "--", prog, "serve", "80").expect("listening")
+	asksFrom(t, l.far("ask", "tcp", "192.0.2.1:8080", "hello"), "from 192.0.2.2:")
+	chat := startProc(t, l.far("chat", "192.0.2.1:8080"))
+	chat.expect("from 192.0.2.2:")
+	l.ok("rule", "add", "--from", "!8.8.8.8", "--dir", "in", "--action", "drop")
+	chat.tell("still there?")
+	if code := chat.wait(); code == 0 {
+		t.Error("a connection that a rule forbids goes on")
+	}
+	asksFrom(t, l.far("ask", "tcp", "192.0.2.1:8080", "hello"), "1") // reset: the host's kernel has accepted before
+	asksFrom(t, l.far("ask", "udp", "192.0.2.1:8080", "hello", "300ms"), silent)
+	asksFrom(t, l.far("ask", "tcp", "[2001:db8::1]:8080", "hello"), "1")
+	l.asks("c1", "tcp", "192.0.2.1:8080", "from 172.17.0.1:") // from container to container: not in
+	l.ok("rule", "add", "--at", "1", "--from", "192.0.2.0/30", "--dir", "in", "--action", "accept")
+	asksFrom(t, l.far("ask", "tcp", "192.0.2.1:8080", "hello"), "from 192.0.2.2:")
+	asksFrom(t, l.far("ask", "udp", "192.0.2.1:8080", "hello"), "from 192.0.2.2:")
+}
+
+// What may be reached outside, by address, by name, and by the words for it.
+func TestEgress(t *testing.T) {
+	l := newLab(t)
+	if l == nil {
+		return
+	}
+	dns := startProc(t, l.far("names", "192.0.2.2:53", "good.example=198.51.100.1", "www.good.example=198.51.100.1", "bad.example=198.51.100.1"))
+	dns.expect("listening")
+	far := startProc(t, l.far("serve", "80"))
+	far.expect("listening")
+	l.up("--dns-upstream", "192.0.2.2", "-c", l.write("c.yaml", `
+egress:
+  - {name: list, allow: ["*.good.example:80/tcp", "192.0.2.2:80/udp"]}
+networks:
+  - {name: bridge, subnet: 172.17.0.0/16, subnet6: "fd00:17::/64"}
+  - {name: shut, subnet: 172.18.0.0/16, egress: none}
+containers:
+  - {name: free, networks: [bridge]}
+  - {name: net, networks: [bridge], egress: internet}
+  - {name: none, networks: [bridge], egress: none}
+  - {name: list, networks: [bridge], egress: list}
+  - {name: inside, networks: [shut]}
+  - {name: freed, networks: [shut], egress: all}
+`), "--ephemeral")
+	const open = "from 192.0.2.1:"
+	for _, c := range []struct{ from, network, addr, want string }{
+		{"free", "tcp", "198.51.100.1:80", open},
+		{"net", "tcp", "198.51.100.1:80", open},
+		{"net", "tcp", "192.0.2.1:80", refused}, // the host
+		{"net", "tcp", "10.0.0.1:80", refused},
+		{"net", "udp", "192.168.1.1:80", refused},
+		{"net", "tcp", "[fd00:99::1]:80", refused},
+		{"none", "tcp", "198.51.100.1:80", refused},
+		{"none", "udp", "198.51.100.1:80", refused},
+		{"inside", "tcp", "198.51.100.1:80", refused},
+		{"freed", "tcp", "198.51.100.1:80", open},
+		{"list", "udp", "192.0.2.2:80", open},
+		{"list", "tcp", "192.0.2.2:80", refused},
+		{"list", "tcp", "198.51.100.1:80", refused}, // not asked for by name yet
+		{"list", "tcp", "www.good.example:80", open},
+		{"list", "tcp", "198.51.100.1:80", open}, // while that answer lives
+		{"list", "udp", "198.51.100.1:80", refused},
+		{"list", "tcp", "198.51.100.1:81", refused},
+		{"none", "tcp", "198.51.100.1:80", refused}, // told to another
+	} {
+		l.asks(c.from, c.network, c.addr, c.want)
+	}
+	l.fails(1, nil, "exec", "list", prog, "lookup", "bad.example")
+	l.fails(1, nil, "exec", "list", prog, "lookup", "good.example") // only what is below it
+	l.ok("exec", "free", prog, "lookup", "bad.example")
+	l.ok("exec", "net", prog, "lookup", "bad.example")
+	l.fails(1, nil, "exec", "none", prog, "lookup", "bad.example")
+	for _, x := range []struct{ name, want string }{{"free", ""}, {"list", "egress"}} {
+		if r := l.try("rule", "test", x.name, "192.0.2.2:9/tcp"); !strings.Contains(r.out, x.want) {
+			t.Errorf("rule test %s: %s", x.name, r.out)
+		}
+	}
+	// A wider policy, by command.
+	l.fails(1, []string{"configuration"}, "egress", "add", "list", "1.2.3.4")
+	l.ok("egress", "add", "more", "198.51.100.0/24", "2001:db8::/32")
+	l.ok("run", "-d", "--name", "late", "--egress", "more", "--", prog, "hold")
+	l.asks("late", "tcp", "198.51.100.1:80", open)
+	l.asks("late", "tcp", "192.0.2.2:80", refused)
+	l.asks("late", "tcp", "[2001:db8::2]:80", "from [2001:db8::1]:")
+	l.ok("egress", "add", "more", "192.0.2.2:80")
+	l.asks("late", "tcp", "198.51.100.1:80", refused)
+	l.asks("late", "tcp", "192.0.2.2:80", open)
+	l.fails(1, []string{"container:late"}, "egress", "rm", "more")
+	l.fails(125, []string{"egress add"}, "run", "-d", "--egress", "nosuch", "--", prog, "hold")
+	l.ok("rm", "-f", "late")
+	l.ok("egress", "rm", "more")
+}
+
+// Without forwarding nothing leaves a network; what is published answers.
+func TestNoForwarding(t *testing.T) {
+	l := newLab(t)
+	if l == nil {
+		return
+	}
+	far := startProc(t, l.far("serve", "80"))
+	far.expect("listening")
+	l.up("-c", l.write("c.yaml", "ip_forward: false\n"+twoBridges+`
+  - {name: web, networks: [bridge], publish: ["8080:80"]}
+`), "--ephemeral")
+	l.start("exec", "web", "--", prog, "serve", "80").expect("listening")
+	if l.status().Forward {
+		t.Error("status says that it forwards")
+	}
+	l.asks("c1", "tcp", "192.0.2.2:80", silent)
+	l.asks("c1", "tcp", "172.18.0.2:80", silent)
+	l.asks("c1", "tcp", "172.17.0.5:80", "from 172.17.0.2:")
+	l.ok("exec", "c1", prog, "ping", "172.17.0.1")
+	asksFrom(t, l.far("ask", "tcp", "192.0.2.1:8080", "hello"), "from 192.0.2.2:")
+}
+
+// A file of expectations is checked by the code that decides about packets.
+func TestVerify(t *testing.T) {
+	b := newBench(t)
+	b.up("-c", b.write("c.yaml", twoBridges), "--ephemeral")
+	good := b.write("good", `# who reaches whom
+c1 -> c2:80 accept
+c1 -> [fd00:17::3]:80/udp accept
+* -> 169.254.169.254 reject
+bridge -> c3 drop   # a network's containers
+c3 -> 172.18.0.1 accept
+c1 -> gateway:53/udp accept
+`)
+	if out := b.ok("verify", good); !strings.HasSuffix(out, "11 of 11 hold") {
+		t.Errorf("verify: %s", out)
+	}
+	bad := b.write("bad", "c1 -> c2:80 drop\nc1 => c2 accept\nnosuch -> c2 accept\nc1 -> c2:80 maybe\n")
+	r := b.try("verify", bad)
+	for _, want := range []string{"line 1: c1 -> c2:80: want drop, is accept", "line 2:", "line 3:", "line 4:", "0 of 4 hold"} {
+		if r.code != 1 || !strings.Contains(r.out, want) {
+			t.Errorf("verify: exit code %d, without %q: %s", r.code, want, r.out)
+		}
+	}
+	r = b.try("trace", "--from", "c1", "--to", "c3:80")
+	for _, want := range []string{"c1:eth0 -> c3 (172.18.0.2) port 80 tcp", "networks bridge and bridge2 are apart", "drop: isolated", "Put both containers on one network"} {
+		if r.code != 1 || !strings.Contains(r.out, want) {
+			t.Errorf("trace: exit code %d, without %q: %s", r.code, want, r.out)
+		}
+	}
+	var tr api.Trace
+	b.json(&tr, "trace", "--json", "--from", "c1", "--to", "c2")
+	if tr.Verdict != "accept" || tr.Reaches != "c2:eth0" || tr.Proto != "icmp" || len(tr.Steps) < 3 {
+		t.Errorf("trace: %+v", tr)
+	}
+	b.fails(2, []string{"--from"}, "trace")
+	b.fails(1, []string{"needs a port"}, "trace", "--from", "c1", "--to", "c2/tcp")
+}
