@@ -36,6 +36,10 @@ func (k *checker) containers() {
 
 // attachment checks the j-th network of c; its claims must be nobody else's.
 func (k *checker) attachment(o object, c Container, j int, a Attachment, taken claims) {
+	if other, is := strings.CutPrefix(a.Network, "container:"); is {
+		k.guest(o, c, other)
+		return
+	}
 	i := slices.IndexFunc(k.c.Networks, func(n Network) bool { return n.Name == a.Network })
 	if a.Network == "" || i < 0 {
 		k.missing(o, a.Network)
@@ -68,6 +72,21 @@ func (k *checker) attachment(o object, c Container, j int, a Attachment, taken c
 	}
 }
 
+// guest checks a container on the network of another.
+func (k *checker) guest(o object, c Container, other string) {
+	i := slices.IndexFunc(k.c.Containers, func(d Container) bool { return d.Name == other })
+	switch {
+	case i < 0 || other == c.Name:
+		k.bad(o, "name", "there is no other container %s; write one of those there are", quote(other))
+	case slices.ContainsFunc(k.c.Containers[i].Networks, func(a Attachment) bool { return strings.HasPrefix(a.Network, "container:") }):
+		k.bad(o, "name", "container %s is on another's network itself; write that one's name", other)
+	case len(c.Networks) > 1 || len(c.Publish) > 0 || len(c.Expose) > 0 || len(c.Links) > 0 || c.Hostname != "" || c.Egress != "" || c.Pid != 0 || c.Netns != "":
+		k.bad(o, "name", "a container on another's network has no further networks, ports, links, hostname, egress, pid or netns of its own; take them out")
+	case len(c.Command) == 0:
+		k.bad(o, "name", "a container on another's network needs a command")
+	}
+}
+
 // missing says that there is no such network, and which there are.
 func (k *checker) missing(o object, name string) {
 	var there []string
@@ -77,8 +96,8 @@ func (k *checker) missing(o object, name string) {
 	switch near := nearest(name, there); {
 	case name == "":
 		k.bad(o, "name", "is missing; write a network's name")
-	case name == "none" || name == "host" || strings.HasPrefix(name, "container:"):
-		k.bad(o, "name", "%s is not a network here; write networks: [] for none, and pid or netns to join another namespace", quote(name))
+	case name == "none" || name == "host":
+		k.bad(o, "name", "%s is not a network here; write networks: [] for none, [\"container:NAME\"] for another container's, and pid or netns to join another namespace", quote(name))
 	case near != "":
 		k.bad(o, "name", noNetwork+"%s; did you mean %s?", quote(name), near)
 	case len(there) > 0:

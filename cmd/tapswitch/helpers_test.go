@@ -27,7 +27,7 @@ import (
 // one of program_test.go's.
 func TestMain(m *testing.M) {
 	switch filepath.Base(os.Args[0]) {
-	case "tapswitch", "exe", porter.WorkerName, porter.InitName, porter.ExecName, porter.StageName, ProbeName:
+	case "tapswitch", "exe", porter.WorkerName, porter.InitName, porter.ExecName, porter.StageName, porter.ShareName, ProbeName:
 		main()
 	}
 	if len(os.Args) > 1 {

@@ -23,6 +23,8 @@ func main() {
 		os.Exit(porter.Inside())
 	case porter.ExecName:
 		os.Exit(porter.ExecHelper())
+	case porter.ShareName:
+		os.Exit(porter.ShareHelper())
 	case porter.StageName:
 		os.Exit(porter.Stage())
 	case demo.WorldName:

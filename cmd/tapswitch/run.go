@@ -57,7 +57,7 @@ Without a switch running, a private one is made for as long as the command runs.
 	fl := cmd.Flags()
 	fl.SetInterspersed(false)
 	fl.StringVar(&f.name, "name", "", "name (default: one is made up)")
-	fl.StringArrayVar(&f.networks, "network", nil, "`NET[:ip=A,ip6=A,mac=M,alias=N,ifname=I]` to be on (repeat it for more; the first has the default route), or none, or host; --net is the same")
+	fl.StringArrayVar(&f.networks, "network", nil, "`NET[:ip=A,ip6=A,mac=M,alias=N,ifname=I]` to be on (repeat it for more; the first has the default route), or none, host, or container:NAME; --net is the same")
 	fl.SetNormalizeFunc(networkAlias)
 	fl.StringArrayVarP(&f.publish, "publish", "p", nil, "`[HOSTIP:][HOSTPORT]:PORT[/udp]` to publish, as docker's -p")
 	fl.BoolVarP(&f.publishAll, "publish-all", "P", false, "publish what --expose names on ephemeral ports")
@@ -187,7 +187,10 @@ func parseAttachment(s string) (api.Attachment, error) {
 		return a, fmt.Errorf("--network %q: a name must stand first", s)
 	}
 	if name == "container" {
-		return a, fmt.Errorf("--network %s: sharing another container's network: not yet", s)
+		if opts == "" || strings.ContainsAny(opts, ",=") {
+			return a, fmt.Errorf("--network %s: write container:NAME, and nothing else", s)
+		}
+		return api.Attachment{Network: s}, nil
 	}
 	for _, kv := range strings.Split(opts, ",") {
 		if kv == "" {

@@ -75,18 +75,23 @@ func (e *Engine) difference(c *configs.Config) (doomed []*container, fresh []con
 		want[x.Name] = x
 	}
 	changed := e.changedNetworks(c)
-	for _, old := range e.containers {
-		if old.origin != "file" {
-			continue
+	going := make(map[string]bool)
+	judge := func(guests bool) {
+		for _, old := range e.containers {
+			if old.origin != "file" || old.guest() != guests {
+				continue
+			}
+			w, ok := want[old.name]
+			from, _ := old.from.(configs.Container)
+			if ok && old.state != stateExited && from.Equal(w) && !old.uses(changed) && !going[strings.TrimPrefix(modeOf(old.create.Networks), modeContainer)] {
+				delete(want, old.name)
+				continue
+			}
+			doomed, going[old.name] = append(doomed, old), true
 		}
-		w, ok := want[old.name]
-		from, _ := old.from.(configs.Container)
-		if ok && old.state != stateExited && from.Equal(w) && !old.uses(changed) {
-			delete(want, old.name)
-			continue
-		}
-		doomed = append(doomed, old)
 	}
+	judge(false)
+	judge(true) // they go with those whose network they are on
 	for _, x := range c.Containers {
 		if w, ok := want[x.Name]; ok {
 			fresh = append(fresh, w)
@@ -159,7 +164,17 @@ func (e *Engine) createAll(list []configs.Container) error {
 		mu.Unlock()
 	}
 	slots := make(chan struct{}, 8)
+	guests := func(c configs.Container) int {
+		if len(c.Networks) > 0 && strings.HasPrefix(c.Networks[0].Network, modeContainer) {
+			return 1
+		}
+		return 0
+	}
+	slices.SortStableFunc(list, func(a, b configs.Container) int { return guests(a) - guests(b) })
 	for _, c := range list {
+		if guests(c) == 1 {
+			wg.Wait() // for those whose network it is
+		}
 		finish, err := e.createConfigured(c)
 		if err != nil {
 			fail(c, err)

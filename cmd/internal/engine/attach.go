@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"tapswitch/cmd/internal/api"
 	"tapswitch/forward"
@@ -71,12 +72,14 @@ func (e *Engine) plan(wants []api.Attachment) (eps []*endpoint, err error) {
 const (
 	modeNone = "none" // only lo
 	modeHost = "host" // the host's own network namespace
+
+	modeContainer = "container:" // and a name: the network of another container
 )
 
 // modeOf is the one of those words that wants hold, or "".
 func modeOf(wants []api.Attachment) string {
 	for _, w := range wants {
-		if w.Network == modeNone || w.Network == modeHost {
+		if w.Network == modeNone || w.Network == modeHost || strings.HasPrefix(w.Network, modeContainer) {
 			return w.Network
 		}
 	}

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"slices"
+	"strings"
 
 	"tapswitch/cmd/internal/api"
 	"tapswitch/cmd/internal/porter"
@@ -23,7 +24,7 @@ func (e *Engine) Connect(network, name string, w api.Attachment) error {
 	if state != stateRunning {
 		return api.Errorf(api.Conflict, "container %s is not running", c.name)
 	}
-	if c.onHost() {
+	if c.onHost() || c.guest() || strings.HasPrefix(network, modeContainer) {
 		return api.Errorf(api.Conflict, "container sharing network namespace with another container or host cannot be connected to any other network")
 	}
 	if network == modeHost || network == modeNone {
@@ -130,6 +131,9 @@ func (e *Engine) Disconnect(network, name string) error {
 	}
 	if c.onHost() {
 		return api.Errorf(api.Conflict, "cannot disconnect container from host network - container should be created in host network mode")
+	}
+	if c.guest() {
+		return api.Errorf(api.Conflict, "container %s is on the network of another container and cannot be disconnected from it", c.name)
 	}
 	if state != stateRunning {
 		return api.Errorf(api.Conflict, "container %s is not running", c.name)

@@ -64,6 +64,9 @@ type container struct {
 // onHost says whether the container has no network namespace of its own.
 func (c *container) onHost() bool { return modeOf(c.create.Networks) == modeHost }
 
+// guest says whether the container is on the network of another.
+func (c *container) guest() bool { return strings.HasPrefix(modeOf(c.create.Networks), modeContainer) }
+
 func gatewayOf(eps []*endpoint) *endpoint {
 	for _, ep := range eps {
 		if ep.gateway {
@@ -185,6 +188,10 @@ func (e *Engine) prepare(req api.Create, files []int, from any) (c *container, f
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if err := e.checkGuest(&req, kind); err != nil {
+		closeFDs(files)
+		return nil, nil, err
+	}
 	for _, s := range req.Expose {
 		if _, err := configs.ParseExpose(s); err != nil {
 			closeFDs(files)
@@ -212,6 +219,11 @@ func (e *Engine) prepare(req api.Create, files []int, from any) (c *container, f
 	c.attached = len(files) > 0 || req.Ephemeral
 	spec := e.spec(c)
 	return c, func() error {
+		if err := e.attachGuest(c, spec); err != nil {
+			closeFDs(files)
+			e.forget(c)
+			return err
+		}
 		if err := e.begin(c, spec, files); err != nil {
 			e.forget(c)
 			return err

@@ -12,6 +12,7 @@
 //	connect.go     further networks for a container that runs
 //	policy.go      who may talk to whom: rules, routes, egress policies
 //	trace.go       what would become of a packet, and expectations of that
+//	guest.go       containers on the network of another
 //	links.go       --link: hosts entries and environment
 //	datapath.go    the switch's shards and their gateways
 //	apply.go       the configuration: what differs from what is there

@@ -104,8 +104,8 @@ func (c *container) saved() savedContainer {
 	}
 	if len(nets) == 0 {
 		nets = []api.Attachment{{Network: modeNone}}
-		if c.onHost() {
-			nets[0].Network = modeHost
+		if c.onHost() || c.guest() {
+			nets[0].Network = modeOf(c.create.Networks)
 		}
 	}
 	var pubs []string

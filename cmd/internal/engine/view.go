@@ -76,8 +76,8 @@ func (c *container) view() *api.Container {
 		v.Mode = gw.net.cfg.Name
 	} else if len(c.endpoints) > 0 {
 		v.Mode = c.endpoints[0].net.cfg.Name
-	} else if c.onHost() {
-		v.Mode = modeHost
+	} else if c.onHost() || c.guest() {
+		v.Mode = modeOf(c.create.Networks)
 	}
 	for _, ep := range c.endpoints {
 		a := api.Endpoint{Network: ep.net.cfg.Name, IP: ep.ip.String(), MAC: ep.mac.String(), Gateway: ep.net.cfg.Gateway.String(), IfName: ep.ifname, Aliases: ep.aliases}

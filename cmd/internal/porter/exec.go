@@ -111,10 +111,10 @@ func namespacesOf(c *container, pid int) (map[string]*os.File, error) {
 		return out, nil
 	}
 	if c != nil {
-		pid = c.cmd.Process.Pid
+		pid = c.pid()
 	}
 	for _, k := range []string{"user", "net", "mnt", "uts", "ipc", "pid"} {
-		f, err := os.Open("/proc/" + strconv.Itoa(pid) + "/ns/" + k)
+		f, err := os.Open(nspath(pid, k))
 		if err != nil {
 			for _, f := range out {
 				f.Close()

@@ -87,7 +87,7 @@ func prepare(spec *Spec) (fds []int, warnings []string, err error) {
 	if warnings, err = mountFiles(spec); err != nil {
 		return nil, nil, err
 	}
-	if !spec.HostNet {
+	if !spec.HostNet && spec.Share == nil {
 		setSysctls()
 	}
 	for _, c := range spec.Interfaces {
@@ -98,7 +98,7 @@ func prepare(spec *Spec) (fds []int, warnings []string, err error) {
 		}
 		fds = append(fds, fd)
 	}
-	if len(spec.Interfaces) == 0 && !spec.HostNet {
+	if len(spec.Interfaces) == 0 && !spec.HostNet && spec.Share == nil {
 		in, err := ns.OpenInside()
 		if err == nil {
 			_ = in.Loopback()

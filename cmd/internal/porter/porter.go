@@ -198,7 +198,7 @@ func (p *porter) onCreate(m Message, fds []int, r *Message) []int {
 	p.byID[m.Spec.ID] = c
 	p.mu.Unlock()
 	if !m.Spec.Hold {
-		r.Pid = c.cmd.Process.Pid
+		r.Pid = c.pid()
 		go func() {
 			code := c.wait()
 			_ = p.conn.Send(Message{Op: OpExited, Name: m.Spec.ID, Code: code})
@@ -231,7 +231,7 @@ func (p *porter) signal(id string, sig syscall.Signal) *api.Error {
 	p.mu.Unlock()
 	switch {
 	case c != nil && c.hold == nil:
-		if err := c.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		if err := c.proc.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
 			return api.Errorf(api.Failed, "signal %s: %v", id, err)
 		}
 	case s != nil:
@@ -252,7 +252,7 @@ func (p *porter) release(id string) {
 		return
 	}
 	if c.hold == nil {
-		_ = c.cmd.Process.Kill()
+		_ = c.proc.Kill()
 		<-c.done
 	}
 	c.letGo()

@@ -85,6 +85,7 @@ type Spec struct {
 	Hold       bool            `json:"hold"`
 	Log        string          `json:"log"`
 	HostNet    bool            `json:"host_net"` // no network namespace of its own
+	Share      *Share          `json:"share,omitempty"`
 }
 
 // ExecSpec is a command to be run in a container.

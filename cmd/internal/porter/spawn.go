@@ -41,12 +41,13 @@ func (s spawner) do(f func()) {
 // container is a namespace set of ours. A held one has no process: its
 // namespaces live by the descriptors.
 type container struct {
-	spec *Spec
-	cmd  *exec.Cmd
-	conn *fdpass.Conn
-	hold map[string]*os.File // user, net, mnt, uts, ipc
-	done chan struct{}       // closed when the process has ended
-	code int
+	spec  *Spec
+	proc  *os.Process // ours to wait for
+	inner int         // process 1 of one on the network of another, whose helper proc is
+	conn  *fdpass.Conn
+	hold  map[string]*os.File // user, net, mnt, uts, ipc
+	done  chan struct{}       // closed when the process has ended
+	code  int
 }
 
 // create starts a container's first process, lets it set up, and returns its
@@ -66,6 +67,14 @@ func (p *porter) create(spec *Spec, files []int) (*container, []int, string, err
 		return nil, nil, "", err
 	}
 	defer child.Close()
+	if spec.Share != nil {
+		c, err := p.share(spec, stdio, conn, child)
+		if err != nil {
+			conn.Close()
+			return nil, nil, "", err
+		}
+		return c.begin()
+	}
 	cmd := &exec.Cmd{
 		Path: "/proc/self/exe", Args: []string{InitName}, Env: []string{}, Dir: "/",
 		Stdin: stdio[0], Stdout: stdio[1], Stderr: stdio[2], ExtraFiles: []*os.File{child},
@@ -85,10 +94,16 @@ func (p *porter) create(spec *Spec, files []int) (*container, []int, string, err
 		conn.Close()
 		return nil, nil, "", NamespaceError(started)
 	}
-	c := &container{spec: spec, cmd: cmd, conn: conn, done: make(chan struct{})}
+	return (&container{spec: spec, proc: cmd.Process, conn: conn, done: make(chan struct{})}).begin()
+}
+
+// begin lets a container's first process set up, and returns its TAPs and what
+// there is to warn of.
+func (c *container) begin() (*container, []int, string, error) {
+	spec, conn := c.spec, c.conn
 	fail := func(err error) (*container, []int, string, error) {
-		cmd.Process.Kill()
-		cmd.Wait()
+		_ = c.proc.Kill()
+		_, _ = c.proc.Wait()
 		conn.Close()
 		return nil, nil, "", err
 	}
@@ -113,7 +128,7 @@ func (p *porter) create(spec *Spec, files []int) (*container, []int, string, err
 			return fail(err)
 		}
 		_ = conn.Send(Message{Op: OpStop})
-		cmd.Wait()
+		_, _ = c.proc.Wait()
 		conn.Close()
 		close(c.done)
 	}
@@ -157,7 +172,7 @@ func standardFiles(spec *Spec, files []int) ([3]*os.File, error) {
 // package netns has handles for network namespaces; the rest are opened alike.
 func (c *container) keep() error {
 	c.hold = make(map[string]*os.File)
-	pid := c.cmd.Process.Pid
+	pid := c.pid()
 	net, err := netns.GetFromPid(pid)
 	if err != nil {
 		return fmt.Errorf("hold the network namespace: %w", err)
@@ -173,6 +188,14 @@ func (c *container) keep() error {
 		c.hold[kind] = f
 	}
 	return nil
+}
+
+// pid is process 1 of the container, as we see it.
+func (c *container) pid() int {
+	if c.inner != 0 {
+		return c.inner
+	}
+	return c.proc.Pid
 }
 
 func (c *container) letGo() {
@@ -204,9 +227,11 @@ func (c *container) run() error {
 
 // wait collects the process and says how it ended.
 func (c *container) wait() int {
-	_ = c.cmd.Wait()
+	state, err := c.proc.Wait()
 	c.conn.Close()
-	if ws, ok := c.cmd.ProcessState.Sys().(syscall.WaitStatus); ok {
+	if err != nil {
+		c.code = 125
+	} else if ws, ok := state.Sys().(syscall.WaitStatus); ok {
 		c.code = exitCode(unix.WaitStatus(ws))
 	}
 	close(c.done)
