@@ -279,7 +279,7 @@ func TestEmptiedByFlag(t *testing.T) {
 
 func TestSamples(t *testing.T) {
 	paths, err := filepath.Glob("*.yaml")
-	if err != nil || len(paths) < 5 {
+	if err != nil || len(paths) < 9 {
 		t.Fatalf("samples are %q, %v", paths, err)
 	}
 	for _, path := range paths {

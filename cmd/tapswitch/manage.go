@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"sort"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -277,14 +278,15 @@ func portText(p api.Port) string {
 func portCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use: "port [NAME]", Short: "List published ports", Args: cobra.MaximumNArgs(1), ValidArgsFunction: completeContainers,
+		Use: "port [NAME [PORT[/PROTO]]]", Short: "List published ports", Args: cobra.MaximumNArgs(2), ValidArgsFunction: completeContainers,
+		Long: "List published ports: of all containers, of one, or where one port of it is published.",
 		RunE: func(_ *cobra.Command, args []string) error {
 			c, err := connect()
 			if err != nil {
 				return err
 			}
 			var list []*api.Container
-			if len(args) == 1 {
+			if len(args) > 0 {
 				var v api.Container
 				if err := c.Do("GET", "/containers/"+client.Escape(args[0]), nil, &v); err != nil {
 					return err
@@ -296,6 +298,9 @@ func portCommand() *cobra.Command {
 			rows := []map[string]any{}
 			for _, x := range list {
 				for _, p := range x.Ports {
+					if len(args) == 2 && !isPort(p, args[1]) {
+						continue
+					}
 					rows = append(rows, map[string]any{"container": x.Name, "protocol": p.Protocol, "host_ip": p.HostIP, "host_port": p.HostPort, "container_port": p.ContainerPort})
 					if asJSON {
 						continue
@@ -303,8 +308,15 @@ func portCommand() *cobra.Command {
 					if len(args) == 0 {
 						fmt.Printf("%s ", x.Name)
 					}
+					if len(args) == 2 {
+						fmt.Println(hostPort(p))
+						continue
+					}
 					fmt.Printf("%d/%s -> %s\n", p.ContainerPort, p.Protocol, hostPort(p))
 				}
+			}
+			if len(args) == 2 && len(rows) == 0 {
+				return fmt.Errorf("no public port '%s' published for %s", args[1], args[0])
 			}
 			if asJSON {
 				return printJSON(rows)
@@ -314,6 +326,12 @@ func portCommand() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON")
 	return cmd
+}
+
+// isPort says whether p leads to the container's port s: PORT[/PROTO].
+func isPort(p api.Port, s string) bool {
+	port, proto, _ := strings.Cut(s, "/")
+	return port == strconv.Itoa(int(p.ContainerPort)) && or(proto, "tcp") == p.Protocol
 }
 
 func publishCommand() *cobra.Command {
