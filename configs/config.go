@@ -29,6 +29,7 @@ type Config struct {
 	Forward    bool     // false: nothing is routed, outside or between networks
 	Host       Host
 	DNS        DNS
+	SOCKS      string // where a SOCKS5 proxy to containers listens, ADDRESS:PORT; "": nowhere
 	Limits     Limits
 	Threads    int    // that switch; takes effect at the next start
 	LogLevel   string // debug, info, warn, error

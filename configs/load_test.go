@@ -186,6 +186,7 @@ func TestPrecedence(t *testing.T) {
 		{"limits.fdb", "limits: {fdb: 10}", "20", "30", 30, 20, 10, 4096, func(c *Config) any { return c.Limits.FDB }},
 		{"limits.fragments", "limits: {fragments: 10}", "20", "30", 30, 20, 10, 256, func(c *Config) any { return c.Limits.Fragments }},
 		{"ip_forward", "ip_forward: false", "true", "false", false, true, false, true, func(c *Config) any { return c.Forward }},
+		{"socks", "socks: '127.0.0.1:1'", "127.0.0.1:2", "[::1]:3", "[::1]:3", "127.0.0.1:2", "127.0.0.1:1", "", func(c *Config) any { return c.SOCKS }},
 		{"threads", "threads: 2", "3", "4", 4, 3, 2, 1, func(c *Config) any { return c.Threads }},
 		{"log.level", "log: {level: debug}", "warn", "error", "error", "warn", "debug", "info", func(c *Config) any { return c.LogLevel }},
 		{"log.format", "log: {format: json}", "text", "json", "json", "text", "json", "text", func(c *Config) any { return c.LogFormat }},
@@ -222,8 +223,8 @@ func TestPrecedence(t *testing.T) {
 			}
 		}
 	}
-	if len(settings) != 12 {
-		t.Errorf("%d settings, of which 12 are tested above", len(settings))
+	if len(settings) != 13 {
+		t.Errorf("%d settings, of which 13 are tested above", len(settings))
 	}
 }
 

@@ -30,6 +30,15 @@ var settings = []setting{
 		func(d *decoder, at value, c *Config) { c.Forward = d.yes(at) }},
 	{"dns.upstream", "", "name servers to ask, a comma list (default: the host's)", commaNode,
 		func(d *decoder, at value, c *Config) { c.DNS.Upstream = d.servers(at) }},
+	{"socks", "", "`ADDRESS:PORT` of a SOCKS5 proxy that reaches containers by name (default: none)", textNode,
+		func(d *decoder, at value, c *Config) {
+			s, ok := d.text(at)
+			if a, err := netip.ParseAddrPort(s); ok && s != "" && err != nil {
+				d.bad(at, "%s is no address with a port; write one, as 127.0.0.1:1080", quote(s))
+			} else if ok && s != "" {
+				c.SOCKS = a.String()
+			}
+		}},
 	{"limits.flows", "8192", "flows per container", textNode, limit(func(c *Config) *int { return &c.Limits.Flows })},
 	{"limits.half_open", "1024", "half-open TCP connections per container", textNode, limit(func(c *Config) *int { return &c.Limits.HalfOpen })},
 	{"limits.fdb", "4096", "forwarding entries per network", textNode, limit(func(c *Config) *int { return &c.Limits.FDB })},

@@ -97,6 +97,8 @@ func (s *shower) config() *yaml.Node {
 	s.put(dns, "dns", "upstream", flow(upstream))
 	add(root, "dns", dns)
 
+	s.put(root, "", "socks", scalar(c.SOCKS))
+
 	limits := section()
 	s.put(limits, "limits", "flows", number(c.Limits.Flows))
 	s.put(limits, "limits", "half_open", number(c.Limits.HalfOpen))

@@ -63,6 +63,7 @@ host:
   address: allow # default
 dns:
   upstream: ['192.0.2.1:53', '[2001:db8::1]:53'] # env TAPSWITCH_DNS_UPSTREAM
+socks: "" # default
 limits:
   flows: 8192 # default
   half_open: 1024 # default

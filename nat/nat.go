@@ -100,10 +100,11 @@ type NAT struct {
 	refragment bool          // it is being sent: the host may fragment it again
 	paused     []uint32      // listeners without descriptors to accept with
 	resumeAt   int64
-	buf        []byte // frames towards containers
-	discard    []byte // target of bytes peeked again and not wanted
-	pairs      int    // flows of kindPair
-	burst      int    // payload bytes of the longest TCP frame to a container
+	buf        []byte                 // frames towards containers
+	discard    []byte                 // target of bytes peeked again and not wanted
+	pairs      int                    // flows of kindPair
+	dials      map[uint32]func(error) // flows of Dial that are not established yet
+	burst      int                    // payload bytes of the longest TCP frame to a container
 
 	noPeekOffset bool // behave as on a kernel without SO_PEEK_OFF for TCP
 
@@ -167,6 +168,7 @@ func New(sw *vswitch.Switch, cfg Config) (*NAT, error) {
 	n.lazy = make([]lazyAck, 0, 1024)
 	n.frags.init(cfg.Reassemblies)
 	n.pub.init()
+	n.dials = make(map[uint32]func(error))
 	n.policy, n.hits = Policy{HostAddress: true}, make(map[uint32]*Hits)
 	sw.SetGateway(n)
 	return n, nil
@@ -423,6 +425,7 @@ func (n *NAT) drop(i uint32) {
 	switch f.kind {
 	case kindTCP:
 		n.tcpCleanup(i)
+		n.dialled(i, ErrNoAnswer)
 	case kindPair:
 		n.pairs--
 	case kindUDP:

@@ -252,7 +252,7 @@ func (n *NAT) accepted(p *publication, fd int, client netip.AddrPort) bool {
 	if !ok {
 		return false
 	}
-	v, ok := n.letIn(p, client, server)
+	v, ok := n.letIn(p.Port, p.Proto, client, netip.AddrPortFrom(server, p.ContainerPort))
 	if !ok {
 		abort(fd)
 		sysClose(fd)
@@ -265,8 +265,8 @@ func (n *NAT) accepted(p *publication, fd int, client netip.AddrPort) bool {
 // letIn judges a client of a published port. One that is denied has been
 // accepted by the host's kernel already: a connection is reset, whether the rule
 // says drop or reject; a datagram is never answered.
-func (n *NAT) letIn(p *publication, client netip.AddrPort, server netip.Addr) (verdict, bool) {
-	q := packet{from: n.client(n.out.Origin(client).Addr().WithZone("")), to: party{port: p.Port, addr: server}, way: wayInbound, proto: p.Proto, port: p.ContainerPort}
+func (n *NAT) letIn(p *vswitch.Port, proto uint8, client, server netip.AddrPort) (verdict, bool) {
+	q := packet{from: n.client(n.out.Origin(client).Addr().WithZone("")), to: party{port: p, addr: server.Addr()}, way: wayInbound, proto: proto, port: server.Port()}
 	r := n.judge(&q, nil)
 	if !r.ok && r.rule != noRule {
 		h := n.hit(r.rule)
@@ -351,7 +351,7 @@ func (n *NAT) publishedFlow(p *publication, from *sockaddr, local addr) uint32 {
 		n.sw.CountDrop(p.Port, vswitch.FlowLimit)
 		return none
 	}
-	v, ok := n.letIn(p, client, server)
+	v, ok := n.letIn(p.Port, p.Proto, client, netip.AddrPortFrom(server, p.ContainerPort))
 	if !ok {
 		n.sw.CountDrop(p.Port, v.reason)
 		return none

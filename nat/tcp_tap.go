@@ -88,6 +88,7 @@ func (n *NAT) tcpSynFromTap(i uint32, f *vswitch.Frame, seq, ack uint32, flags u
 		t.edge = t.rcvNxt
 		n.tcpEstablished(i)
 		n.owe(i)
+		n.dialled(i, nil)
 	case fl.state == synReceived:
 		if seq != t.peerISN {
 			n.tcpTakeSYN(fl, f)

@@ -24,6 +24,10 @@ func (e *Engine) Apply(c porter.Config) error {
 		e.mu.Unlock()
 		return err
 	}
+	if err := e.applySOCKS(c.Config.SOCKS); err != nil {
+		e.mu.Unlock()
+		return err
+	}
 	e.config = c
 	doomed, fresh := e.difference(c.Config)
 	e.mu.Unlock()

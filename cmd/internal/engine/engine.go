@@ -13,6 +13,7 @@
 //	policy.go      who may talk to whom: rules, routes, egress policies
 //	trace.go       what would become of a packet, and expectations of that
 //	guest.go       containers on the network of another
+//	dial.go        containers reached from the host without a published port
 //	links.go       --link: hosts entries and environment
 //	datapath.go    the switch's shards and their gateways
 //	apply.go       the configuration: what differs from what is there
@@ -28,6 +29,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"log/slog"
+	"net"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -75,6 +77,8 @@ type Engine struct {
 	lastRule   uint32     // the highest number that a rule has had
 	policy     nat.Policy // as the gateways have it
 	openings   *forward.Openings
+	socks      net.Listener // under applying
+	socksAt    string
 	order      uint64
 	started    time.Time
 	closing    bool
@@ -138,6 +142,9 @@ func (e *Engine) Close() {
 	}
 	e.mu.Unlock()
 	e.cancel()
+	e.applying.Lock()
+	_ = e.applySOCKS("")
+	e.applying.Unlock()
 	for _, c := range all {
 		e.detachAll(c)
 	}

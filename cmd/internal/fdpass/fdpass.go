@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -150,4 +151,18 @@ func CloseAll(fds []int) {
 	for _, fd := range fds {
 		unix.Close(fd)
 	}
+}
+
+// StreamOf makes a connection of a stream socket's descriptor, which it takes
+// over.
+func StreamOf(fd int) (net.Conn, error) {
+	f := os.NewFile(uintptr(fd), "stream")
+	if f == nil {
+		return nil, errors.New("no descriptor")
+	}
+	defer f.Close()
+	if t, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE); err != nil || t != unix.SOCK_STREAM {
+		return nil, errors.New("not a stream socket")
+	}
+	return net.FileConn(f)
 }

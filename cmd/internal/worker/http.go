@@ -124,6 +124,13 @@ func containers(route func(string, func(*http.Request) (any, error)), e *engine.
 		id, err := e.Exec(r.PathValue("name"), x, fdpass.Files(r))
 		return api.Session{ID: id}, err
 	})
+	route("POST /v1/containers/{name}/dial", func(r *http.Request) (any, error) {
+		port, err := strconv.ParseUint(r.FormValue("port"), 10, 16)
+		if err != nil {
+			return nil, api.Errorf(api.BadRequest, "%q is no port: write 1 to 65535", r.FormValue("port"))
+		}
+		return struct{}{}, e.Dial(r.PathValue("name"), uint16(port), fdpass.Files(r))
+	})
 	for verb, do := range map[string]func(string, []string) ([]api.Port, error){"publish": e.Publish, "unpublish": e.Unpublish} {
 		route("POST /v1/containers/{name}/"+verb, func(r *http.Request) (any, error) {
 			var p api.Publish
