@@ -74,6 +74,7 @@ type Container struct {
 	Links    []string     // CONTAINER[:ALIAS] that it may reach in spite of icc being off, at what that exposes
 	Expose   []string     // PORT[-PORT][/udp] for links and routed networks
 	Egress   string       // as a network's, and before that
+	Shape    Shape        // what its interfaces are held to
 	Offload  bool         // TAP with virtio headers and super-frames; true unless the file says off
 	Spoof    bool         // may send from addresses that are not its own
 	Pid      int          // join the network namespace of this process; 0: none

@@ -141,6 +141,7 @@ var containerFields = []field[draft]{
 	{"links", func(d *decoder, at value, c *draft) { c.Links = d.texts(at, "[db]") }},
 	{"expose", func(d *decoder, at value, c *draft) { c.Expose = d.texts(at, "[5432]") }},
 	{"egress", func(d *decoder, at value, c *draft) { c.Egress, _ = d.text(at) }},
+	{"shape", func(d *decoder, at value, c *draft) { keys(d, at, shapeFields, &c.Shape) }},
 	{"offload", func(d *decoder, at value, c *draft) {
 		if i, ok := d.word(at, "on", "off"); ok {
 			c.Offload = i == 0

@@ -53,7 +53,7 @@ func TestProblems(t *testing.T) {
 		{"containers: [{name: c, ports: [80], environment: {}, image: x}]", []string{
 			`x.yaml:1: containers[0].ports: unknown key; did you mean publish?`,
 			`x.yaml:1: containers[0].environment: unknown key; did you mean env?`,
-			`x.yaml:1: containers[0].image: unknown key; known here: name, networks, ip, ip6, mac, aliases, publish, command, env, workdir, hostname, links, expose, egress, offload, spoof, pid, netns, ifname`}},
+			`x.yaml:1: containers[0].image: unknown key; known here: name, networks, ip, ip6, mac, aliases, publish, command, env, workdir, hostname, links, expose, egress, shape, offload, spoof, pid, netns, ifname`}},
 		{`"a\nb": 1`, []string{`x.yaml:1: a\nb: unknown key; known here: networks, containers, rules, routes, egress, host, ip_forward, dns, socks, limits, threads, log, state_file`}},
 		{"networks: [{name: a, subnt: 10.0.0.0/8}]", []string{`x.yaml:1: networks[0].subnt: unknown key; did you mean subnet?`}},
 
@@ -82,6 +82,10 @@ func TestProblems(t *testing.T) {
 			`x.yaml:1: containers[0].expose[0]: "x" exposes nothing; write a port or a range, and /udp where it is that, as 80 or 5000-5010/udp`}},
 		{"networks: [{name: n, subnet: 172.17.0.0/16, gateway_mode: bridged}]", []string{
 			`x.yaml:1: networks[0].gateway_mode: "bridged" is not known here; write nat, routed or nat-unprotected`}},
+		{"containers: [{name: c, shape: {rate_in: fast, speed: 1}}, {name: d, shape: {loss: 5}}]", []string{
+			`x.yaml:1: containers[0].shape.speed: unknown key; known here: rate_in, rate_out, burst, delay, jitter, loss, flows`,
+			`x.yaml:1: containers[0].shape.rate_in: "fast" is no rate; write one from 8kbit up, as 50mbit or 1gbit`,
+			`x.yaml:1: containers[1].shape.loss: "5" is no part of a hundred; write one, as 1%`}},
 		{"socks: '1080'", []string{`x.yaml:1: socks: "1080" is no address with a port; write one, as 127.0.0.1:1080`}},
 		{"networks: [bridge]", []string{`x.yaml:1: networks[0]: "bridge" stands where a map should; write name, subnet, gateway, subnet6, gateway6, mtu, internal, icc, gateway_mode, gateway_mode6, masquerade, host_binding, interface_prefix, range, range6, egress as keys`}},
 		{"containers:\n  -\n  - {name: c}", []string{`x.yaml:2: containers[0]: is empty; write a value or take the line out`}},

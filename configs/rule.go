@@ -258,6 +258,9 @@ func (k *checker) policies() {
 	for i, c := range k.c.Containers {
 		o := element("containers", i, c.Name, c.Line)
 		k.egress(o, c.Egress)
+		if _, err := c.Shape.Numbers(); err != nil {
+			k.bad(o, "shape."+keyOf(err, "rate_in", "rate_out", "burst", "delay", "jitter", "loss", "flows"), "%s", withoutKey(err))
+		}
 		for j, l := range c.Links {
 			name, alias, _ := strings.Cut(l, ":")
 			switch {

@@ -188,6 +188,19 @@ func (s *shower) container(path string, c Container) *yaml.Node {
 	s.texts(m, path, "links", c.Links)
 	s.texts(m, path, "expose", c.Expose)
 	s.text(m, path, "egress", c.Egress)
+	if c.Shape != (Shape{}) {
+		h, at := section(), path+".shape"
+		s.text(h, at, "rate_in", c.Shape.RateIn)
+		s.text(h, at, "rate_out", c.Shape.RateOut)
+		s.text(h, at, "burst", c.Shape.Burst)
+		s.text(h, at, "delay", c.Shape.Delay)
+		s.text(h, at, "jitter", c.Shape.Jitter)
+		s.text(h, at, "loss", c.Shape.Loss)
+		if c.Shape.Flows != 0 {
+			s.put(h, at, "flows", number(c.Shape.Flows))
+		}
+		add(m, "shape", h)
+	}
 	s.put(m, path, "offload", scalar(word(c.Offload, "on", "off")))
 	s.put(m, path, "spoof", scalar(word(c.Spoof, "allow", "deny")))
 	if c.Pid != 0 {

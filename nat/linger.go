@@ -42,8 +42,11 @@ func (l *lingering) oldest(t *table) uint32 {
 // full says whether port has as many flows as it may. Connections that are
 // over hold nothing but a record, and do not count.
 func (n *NAT) full(port vswitch.PortID) bool {
-	pp := &n.perPort[port]
-	return pp.count-pp.lingering >= n.cfg.PerPort
+	pp, most := &n.perPort[port], n.cfg.PerPort
+	if p := n.sw.Port(port); p != nil && p.Flows > 0 {
+		most = p.Flows
+	}
+	return pp.count-pp.lingering >= most
 }
 
 // alloc takes a record for a flow of port, one of a connection that is over if

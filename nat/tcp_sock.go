@@ -10,6 +10,9 @@ import (
 func (n *NAT) tcpPump(i uint32) bool {
 	const share = 256 << 10 // bytes of a turn
 	for begin := n.flows[i].tcp.sndNxt; n.flows[i].tcp.sndNxt-begin < share; {
+		if n.sw.Blocked(n.sw.Port(n.flows[i].sides[0].port), n.token(i)) {
+			return false // it is queued again when the port has room
+		}
 		more, ok := n.tcpPumpOne(i)
 		if !ok {
 			return false

@@ -29,6 +29,8 @@ const (
 	Internal
 	Rule
 	Egress
+	RateLimit
+	Impaired
 	NoForwarding
 	NoMasquerade
 	NotForGateway
@@ -88,6 +90,8 @@ var reasonTable = [NumReasons]ReasonInfo{
 	Internal:          {"internal", "The network is internal: nothing is routed off it.", "Put the container on another network, too."},
 	Rule:              {"rule", "A rule of yours drops or rejects it.", "`tapswitch rule ls` shows the rules with what each has met; `tapswitch rule rm ID` takes one away."},
 	Egress:            {"egress", "The container's egress policy does not hold the destination.", "Widen the policy, or give the container another: `egress: all`."},
+	RateLimit:         {"rate-limit", "The interface has been sent more than its rate lets through, or more than is held for it.", "Raise the container's rate: `tapswitch update NAME --rate-in 100mbit`."},
+	Impaired:          {"impaired", "Lost on purpose: the container has `loss`.", "`tapswitch update NAME --loss 0%`."},
 	NoForwarding:      {"no-forwarding", "Forwarding is off (ip_forward: false): nothing is routed off a network.", "Set `ip_forward: true`."},
 	NoMasquerade:      {"no-masquerade", "The network is not masqueraded, and nobody outside knows its addresses.", "Leave out `com.docker.network.bridge.enable_ip_masquerade=false`."},
 	Isolated:          {"isolated", "The destination belongs to another bridge.", "Put both containers on one network, or publish the port."},

@@ -169,6 +169,20 @@ func (g *Group) remove(seat *Seat) (d Device, sum PortStats) {
 	return d, sum
 }
 
+// SetShape holds a port to a shape in every shard. Each shard counts for itself
+// what it sends there: frames from other threads have a rate of their own.
+func (g *Group) SetShape(seat *Seat, c Shape) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.Each(func(i int, s *Switch) {
+		if i == seat.Shard {
+			s.SetShape(seat.Port, c)
+		} else if m := seat.mirrors[i]; m != nil {
+			s.SetShape(m, c)
+		}
+	})
+}
+
 // Stats is what all shards have counted on the port.
 func (g *Group) Stats(seat *Seat) (sum PortStats) {
 	g.mu.Lock()

@@ -222,6 +222,10 @@ func (s *Switch) turn() bool {
 		s.nextDue = s.gateway.Expire(s.nowNs)
 		s.settle()
 	}
+	if s.shapeDue != 0 && s.nowNs >= s.shapeDue {
+		s.runShapes()
+		s.settle()
+	}
 	return !s.stopping.Load()
 }
 
@@ -265,10 +269,14 @@ func (s *Switch) timeout(idleSince *int64) int {
 	if now-*idleSince < s.spin.span {
 		return 0
 	}
-	if s.nextDue == 0 {
+	due := s.nextDue
+	if s.shapeDue != 0 && (due == 0 || s.shapeDue < due) {
+		due = s.shapeDue
+	}
+	if due == 0 {
 		return -1
 	}
-	if d := s.nextDue - now; d > 0 {
+	if d := due - now; d > 0 {
 		return int((d + 999_999) / 1_000_000)
 	}
 	return 0
@@ -335,11 +343,16 @@ func (s *Switch) runPort(t Token) {
 func (s *Switch) drain(p *Port) bool {
 	bytes := 0
 	for range portFrames {
+		if p.shape != nil && !s.outOpen(p) {
+			return false
+		}
 		n, e := p.Device.Read(s.readBuf)
 		if e != 0 {
 			return false // EAGAIN, or the device is gone and epoll says so
 		}
-		s.input(p, s.readBuf[:n])
+		if p.shape == nil || s.shapeOut(p, s.readBuf[:n]) {
+			s.input(p, s.readBuf[:n])
+		}
 		if bytes += n; bytes >= portBytes {
 			return true
 		}

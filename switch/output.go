@@ -11,9 +11,26 @@ func (s *Switch) Output(p *Port, b []byte) Reason {
 	if p == nil {
 		return UnknownMAC
 	}
+	if p.shape != nil {
+		return s.outputShaped(p, b)
+	}
 	if s.board(p, b) {
 		return Delivered
 	}
+	return s.finish(p, b)
+}
+
+// outputShaped is Output to a port with a shape: a frame may wait, in no train.
+func (s *Switch) outputShaped(p *Port, b []byte) Reason {
+	now, r := s.shapeIn(p, b)
+	if !now {
+		return r
+	}
+	return s.finish(p, b)
+}
+
+// finish makes of b what p can take, and writes it.
+func (s *Switch) finish(p *Port, b []byte) Reason {
 	if need := needs(b); need&^p.caps != 0 {
 		return s.soften(p, b)
 	}

@@ -23,6 +23,8 @@ type PortConfig struct {
 	// Spoof lets frames pass with any source and makes the port one that the FDB
 	// learns from: for routers, nested bridges and virtual machines.
 	Spoof bool
+	Flows int // of the gateway's that it may have at a time; 0: as any port
+	Shape Shape
 }
 
 // Port is where a device meets a bridge (towards users: an interface). The
@@ -38,6 +40,7 @@ type Port struct {
 	cache  *flowCache
 	queued bool // in the run queue
 	wake   uint32
+	shape  *shaper // nil: no limits
 
 	linkLocal    netip.Addr // EUI-64 of MAC
 	oldest       uint32     // learned FDB entries

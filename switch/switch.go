@@ -38,6 +38,7 @@ type Switch struct {
 	nowNs     int64
 	now32     uint32
 	nextDue   int64
+	shapeDue  int64
 	spin      spin
 
 	queue  []Token
@@ -193,6 +194,7 @@ func (s *Switch) AddPort(c PortConfig) (*Port, error) {
 		br.trusted++
 	}
 	br.fdb.program(c.MAC, p, s.now32)
+	s.SetShape(p, c.Shape)
 	return p, nil
 }
 
@@ -240,6 +242,7 @@ func (s *Switch) RemovePort(p *Port) Device {
 	if fd := p.Device.FD(); fd >= 0 {
 		s.Unwatch(fd)
 	}
+	p.shape = nil // what it held is gone with it
 	if s.gateway != nil {
 		s.gateway.PortGone(p)
 	}

@@ -20,6 +20,8 @@ type joinFlags struct {
 	pid             int
 	netns, ifname   string
 	offload, spoof  string
+	egress          string
+	shape           api.Shape
 	networks, ports []string
 	noRoute         bool
 }
@@ -47,6 +49,8 @@ the process of --pid ends, or when the namespace of --netns does, or with "leave
 	fl.StringVar(&f.ifname, "ifname", "", "name of the interface inside (default eth0)")
 	fl.StringArrayVarP(&f.ports, "publish", "p", nil, "`[HOSTIP:][HOSTPORT]:PORT[/udp]` to publish")
 	fl.StringVar(&f.offload, "offload", "on", "`on|off`: super-frames and open checksums on the TAP")
+	fl.StringVar(&f.egress, "egress", "", "what it may reach outside: all, internet, none, or a `POLICY` (default: its network's)")
+	shapeFlags(fl, &f.shape)
 	fl.StringVar(&f.spoof, "spoof", "deny", "`allow|deny`: frames with other addresses than its own")
 	fl.BoolVar(&f.noRoute, "no-default-route", false, "leave the namespace's default route alone")
 	_ = cmd.RegisterFlagCompletionFunc("network", completeNetworks)
@@ -57,7 +61,7 @@ func join(name string, f joinFlags) error {
 	if (f.pid > 0) == (f.netns != "") {
 		return usageError{errors.New("join needs --pid or --netns")}
 	}
-	r := api.Reserve{Name: name, Publish: f.ports, PlainTAP: f.offload == "off", Spoof: f.spoof == "allow", Pid: f.pid, Netns: f.netns, NoRoute: f.noRoute, Origin: "cli"}
+	r := api.Reserve{Name: name, Publish: f.ports, PlainTAP: f.offload == "off", Spoof: f.spoof == "allow", Pid: f.pid, Netns: f.netns, NoRoute: f.noRoute, Egress: f.egress, Shape: f.shape, Origin: "cli"}
 	for _, n := range f.networks {
 		a, err := parseAttachment(n)
 		if err != nil {

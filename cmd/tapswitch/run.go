@@ -29,6 +29,7 @@ type runFlags struct {
 	egress                                  string
 	detach, remove, interactive, tty, init  bool
 	publishAll                              bool
+	shape                                   api.Shape
 }
 
 func runCommand() *cobra.Command {
@@ -64,6 +65,7 @@ Without a switch running, a private one is made for as long as the command runs.
 	fl.StringArrayVar(&f.expose, "expose", nil, "`PORT[-PORT][/udp]` that links and -P open")
 	fl.StringArrayVar(&f.links, "link", nil, "`CONTAINER[:ALIAS]` to find by that name, and to reach at what it exposes where icc is off")
 	fl.StringVar(&f.egress, "egress", "", "what it may reach outside: all, internet, none, or a `POLICY` (default: its network's)")
+	shapeFlags(fl, &f.shape)
 	fl.StringArrayVarP(&f.env, "env", "e", nil, "`K=V`, or K for our own value")
 	fl.StringVarP(&f.workdir, "workdir", "w", "", "working `DIR` (default: ours)")
 	fl.StringVar(&f.hostname, "hostname", "", "host name (default: the container's name)")
@@ -129,7 +131,7 @@ func runContainer(f runFlags, args []string) error {
 
 func createRequest(f runFlags, args []string) (*api.Create, error) {
 	req := &api.Create{Name: f.name, Publish: f.publish, Command: args, Hostname: f.hostname, Init: f.init, Remove: f.remove, Origin: "cli",
-		Links: f.links, Expose: f.expose, Publishes: f.publishAll, Egress: f.egress}
+		Links: f.links, Expose: f.expose, Publishes: f.publishAll, Egress: f.egress, Shape: f.shape}
 	for _, n := range f.networks {
 		a, err := parseAttachment(n)
 		if err != nil {

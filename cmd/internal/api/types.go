@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net/netip"
 	"time"
+
+	"tapswitch/configs"
 )
 
 // Version is the API's version, the prefix of each path.
@@ -220,6 +222,7 @@ type Container struct {
 	Links    []string   `json:"links,omitempty"`
 	Expose   []string   `json:"expose,omitempty"`
 	Egress   string     `json:"egress,omitempty"`
+	Shape    *Shape     `json:"shape,omitempty"`
 	Log      string     `json:"log,omitempty"`
 }
 
@@ -290,6 +293,7 @@ type Create struct {
 	Expose    []string     `json:"expose,omitempty"`      // PORT[-PORT][/udp]
 	Publishes bool         `json:"publish_all,omitempty"` // what is exposed, on ephemeral ports
 	Egress    string       `json:"egress,omitempty"`      // a policy's name, all, internet, none
+	Shape     Shape        `json:"shape,omitzero"`
 	Origin    string       `json:"origin,omitempty"`
 	Ephemeral bool         `json:"ephemeral,omitempty"` // not kept over a restart
 }
@@ -305,10 +309,15 @@ type Reserve struct {
 	Pid      int          `json:"pid,omitempty"`
 	Netns    string       `json:"netns,omitempty"`
 	NoRoute  bool         `json:"no_default_route,omitempty"`
+	Shape    Shape        `json:"shape,omitzero"`
 	Egress   string       `json:"egress,omitempty"`
 	Lifetime string       `json:"lifetime"` // pidfd, until_del, until_error
 	Origin   string       `json:"origin,omitempty"`
 }
+
+// Shape is what a container's interfaces are held to; in an update "none" and
+// -1 take a limit away.
+type Shape = configs.Shape
 
 // Reservation is what the caller is to set up; it lapses after half a minute.
 type Reservation struct {

@@ -240,12 +240,12 @@ func (e *Engine) createConfigured(c configs.Container) (finish func() error, err
 		return e.joinConfigured(c, nets)
 	}
 	_, finish, err = e.prepare(api.Create{Name: c.Name, Networks: nets, Publish: c.Publish, Command: c.Command, Env: c.Env, Workdir: c.Workdir,
-		Links: c.Links, Expose: c.Expose, Egress: c.Egress, Hostname: c.Hostname, Init: true, PlainTAP: !c.Offload, Spoof: c.Spoof, Origin: "file"}, nil, c)
+		Links: c.Links, Expose: c.Expose, Egress: c.Egress, Shape: c.Shape, Hostname: c.Hostname, Init: true, PlainTAP: !c.Offload, Spoof: c.Spoof, Origin: "file"}, nil, c)
 	return finish, err
 }
 
 func (e *Engine) joinConfigured(c configs.Container, nets []api.Attachment) (func() error, error) {
-	r := api.Reserve{Name: c.Name, Networks: nets, Publish: c.Publish, PlainTAP: !c.Offload, Spoof: c.Spoof, Pid: c.Pid, Netns: c.Netns, Origin: "file", Lifetime: lifeError, Egress: c.Egress}
+	r := api.Reserve{Name: c.Name, Networks: nets, Publish: c.Publish, PlainTAP: !c.Offload, Spoof: c.Spoof, Pid: c.Pid, Netns: c.Netns, Origin: "file", Lifetime: lifeError, Egress: c.Egress, Shape: c.Shape}
 	if c.Pid > 0 {
 		r.Lifetime = lifePidfd
 	}

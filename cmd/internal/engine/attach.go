@@ -278,8 +278,9 @@ func (e *Engine) plugOne(c *container, ep *endpoint, home int, d vswitch.Device)
 	if ep.ip6.IsValid() {
 		addrs = append(addrs, ep.ip6)
 	}
+	shape, flows := shapeOf(c.shape())
 	ep.seat, err = e.path.AddPort(home, ep.net.bridge, vswitch.PortConfig{Name: c.name + ":" + ep.ifname, Owner: c.id, Label: c.name, Device: d,
-		MAC: ep.mac, Addrs: addrs, Spoof: c.spoof})
+		MAC: ep.mac, Addrs: addrs, Spoof: c.spoof, Shape: shape, Flows: flows})
 	return err
 }
 

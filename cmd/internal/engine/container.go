@@ -202,6 +202,9 @@ func (e *Engine) prepare(req api.Create, files []int, from any) (c *container, f
 		req.Publish = append(slices.Clone(req.Publish), exposed(req)...)
 	}
 	if err = e.checkEgress(req.Egress); err == nil {
+		err = checkShape(req.Shape)
+	}
+	if err == nil {
 		c, err = e.newContainer(req.Name, req.Origin, kind, req.Networks, req.Publish)
 	}
 	if err == nil {

@@ -13,6 +13,7 @@
 //	policy.go      who may talk to whom: rules, routes, egress policies
 //	trace.go       what would become of a packet, and expectations of that
 //	guest.go       containers on the network of another
+//	shape.go       rates, delay and loss of a container
 //	dial.go        containers reached from the host without a published port
 //	links.go       --link: hosts entries and environment
 //	datapath.go    the switch's shards and their gateways

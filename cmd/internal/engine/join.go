@@ -41,6 +41,9 @@ func (e *Engine) Reserve(r api.Reserve) (*api.Reservation, error) {
 	if err := e.checkEgress(r.Egress); err != nil {
 		return nil, err
 	}
+	if err := checkShape(r.Shape); err != nil {
+		return nil, err
+	}
 	c, err := e.newContainer(r.Name, r.Origin, kindJoin, r.Networks, r.Publish)
 	if err != nil {
 		return nil, err

@@ -124,6 +124,13 @@ func containers(route func(string, func(*http.Request) (any, error)), e *engine.
 		id, err := e.Exec(r.PathValue("name"), x, fdpass.Files(r))
 		return api.Session{ID: id}, err
 	})
+	route("POST /v1/containers/{name}/update", func(r *http.Request) (any, error) {
+		var s api.Shape
+		if err := body(r, &s); err != nil {
+			return nil, err
+		}
+		return e.Update(r.PathValue("name"), s)
+	})
 	route("POST /v1/containers/{name}/dial", func(r *http.Request) (any, error) {
 		port, err := strconv.ParseUint(r.FormValue("port"), 10, 16)
 		if err != nil {
