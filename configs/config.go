@@ -104,7 +104,18 @@ type Ports struct {
 }
 
 // DNS says whom to ask for names that are not containers'. Upstream empty: whom the host asks.
-type DNS struct{ Upstream []netip.AddrPort }
+type DNS struct {
+	Upstream  []netip.AddrPort
+	Domains   []Domain // whom to ask for the names of a domain
+	Cache     int      // replies that are kept at most; 0: none
+	Intercept bool     // questions to any address are answered here
+}
+
+// Domain is a domain with its own name servers.
+type Domain struct {
+	Name    string // in lower case, without dots around it; it and all below it are meant
+	Servers []netip.AddrPort
+}
 
 // Limits bound what a container or a network can make the switch hold.
 type Limits struct {

@@ -49,6 +49,7 @@ func TestDefault(t *testing.T) {
 		Networks: []Network{{Name: "bridge", Subnet: netip.MustParsePrefix("172.17.0.0/16"), Gateway: netip.MustParseAddr("172.17.0.1"), MTU: 1500}},
 		Forward:  true,
 		Host:     Host{Address: true},
+		DNS:      DNS{Cache: 4096},
 		Limits:   Limits{Flows: 8192, HalfOpen: 1024, FDB: 4096, Fragments: 256},
 		Threads:  1,
 		LogLevel: "info", LogFormat: "text",
@@ -186,6 +187,11 @@ func TestPrecedence(t *testing.T) {
 		{"limits.fdb", "limits: {fdb: 10}", "20", "30", 30, 20, 10, 4096, func(c *Config) any { return c.Limits.FDB }},
 		{"limits.fragments", "limits: {fragments: 10}", "20", "30", 30, 20, 10, 256, func(c *Config) any { return c.Limits.Fragments }},
 		{"ip_forward", "ip_forward: false", "true", "false", false, true, false, true, func(c *Config) any { return c.Forward }},
+		{"dns.domains", "dns: {domains: [a.example=192.0.2.1]}", "b.example=192.0.2.2:54", "c.example=192.0.2.3,.C.example.=[::1]:5",
+			[]Domain{{"c.example", servers("192.0.2.3:53", "[::1]:5")}}, []Domain{{"b.example", servers("192.0.2.2:54")}}, []Domain{{"a.example", servers("192.0.2.1:53")}}, []Domain(nil),
+			func(c *Config) any { return c.DNS.Domains }},
+		{"dns.cache", "dns: {cache: 1}", "2", "0", 0, 2, 1, 4096, func(c *Config) any { return c.DNS.Cache }},
+		{"dns.intercept", "dns: {intercept: true}", "false", "true", true, false, true, false, func(c *Config) any { return c.DNS.Intercept }},
 		{"socks", "socks: '127.0.0.1:1'", "127.0.0.1:2", "[::1]:3", "[::1]:3", "127.0.0.1:2", "127.0.0.1:1", "", func(c *Config) any { return c.SOCKS }},
 		{"threads", "threads: 2", "3", "4", 4, 3, 2, 1, func(c *Config) any { return c.Threads }},
 		{"log.level", "log: {level: debug}", "warn", "error", "error", "warn", "debug", "info", func(c *Config) any { return c.LogLevel }},
@@ -223,8 +229,8 @@ func TestPrecedence(t *testing.T) {
 			}
 		}
 	}
-	if len(settings) != 13 {
-		t.Errorf("%d settings, of which 13 are tested above", len(settings))
+	if len(settings) != 16 {
+		t.Errorf("%d settings, of which 16 are tested above", len(settings))
 	}
 }
 

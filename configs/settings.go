@@ -2,6 +2,7 @@ package configs
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -30,6 +31,12 @@ var settings = []setting{
 		func(d *decoder, at value, c *Config) { c.Forward = d.yes(at) }},
 	{"dns.upstream", "", "name servers to ask, a comma list (default: the host's)", commaNode,
 		func(d *decoder, at value, c *Config) { c.DNS.Upstream = d.servers(at) }},
+	{"dns.domains", "", "name servers of domains, a comma list of DOMAIN=SERVER (default: none)", commaNode,
+		func(d *decoder, at value, c *Config) { c.DNS.Domains = d.domains(at) }},
+	{"dns.cache", "4096", "replies of name servers that are kept; 0 for none", textNode,
+		func(d *decoder, at value, c *Config) { c.DNS.Cache, _ = d.integer(at, 0, maxLimit) }},
+	{"dns.intercept", "false", "answer containers' questions to any name server here: true, false", textNode,
+		func(d *decoder, at value, c *Config) { c.DNS.Intercept = d.yes(at) }},
 	{"socks", "", "`ADDRESS:PORT` of a SOCKS5 proxy that reaches containers by name (default: none)", textNode,
 		func(d *decoder, at value, c *Config) {
 			s, ok := d.text(at)
@@ -168,16 +175,44 @@ func (d *decoder) servers(at value) []netip.AddrPort {
 		if !ok {
 			continue
 		}
-		server, err := netip.ParseAddrPort(s)
-		if a, e := netip.ParseAddr(strings.Trim(s, "[]")); e == nil {
-			server, err = netip.AddrPortFrom(a, 53), nil
-		}
+		server, err := parseServer(s)
 		if err != nil {
 			d.bad(item, "%s is not a name server's address; write one, as 192.0.2.53, 192.0.2.53:5353 or [2001:db8::1]:5353", quote(s))
 			continue
 		}
 		d.note(item.key, item)
 		all = append(all, server)
+	}
+	return all
+}
+
+func parseServer(s string) (netip.AddrPort, error) {
+	if a, err := netip.ParseAddr(strings.Trim(s, "[]")); err == nil {
+		return netip.AddrPortFrom(a, 53), nil
+	}
+	return netip.ParseAddrPort(s)
+}
+
+// domains reads DOMAIN=SERVER; a domain may stand several times.
+func (d *decoder) domains(at value) (all []Domain) {
+	for _, item := range d.list(at, `["corp.example=192.0.2.53"]`) {
+		s, ok := d.text(item)
+		if !ok {
+			continue
+		}
+		name, server, _ := strings.Cut(s, "=")
+		name = strings.ToLower(strings.Trim(name, "."))
+		a, err := parseServer(server)
+		if err != nil || !hostName(name) || a.Port() == 0 {
+			d.bad(item, "%s is not a domain with its name server; write one, as corp.example=192.0.2.53", quote(s))
+			continue
+		}
+		if i := slices.IndexFunc(all, func(x Domain) bool { return x.Name == name }); i >= 0 {
+			all[i].Servers = append(all[i].Servers, a)
+			continue
+		}
+		d.note(item.key, item)
+		all = append(all, Domain{name, []netip.AddrPort{a}})
 	}
 	return all
 }

@@ -95,6 +95,15 @@ func (s *shower) config() *yaml.Node {
 	}
 	dns := section()
 	s.put(dns, "dns", "upstream", flow(upstream))
+	domains := []string{}
+	for _, d := range c.DNS.Domains {
+		for _, a := range d.Servers {
+			domains = append(domains, d.Name+"="+a.String())
+		}
+	}
+	s.put(dns, "dns", "domains", flow(domains))
+	s.put(dns, "dns", "cache", number(c.DNS.Cache))
+	s.put(dns, "dns", "intercept", boolean(c.DNS.Intercept))
 	add(root, "dns", dns)
 
 	s.put(root, "", "socks", scalar(c.SOCKS))

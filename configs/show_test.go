@@ -63,6 +63,9 @@ host:
   address: allow # default
 dns:
   upstream: ['192.0.2.1:53', '[2001:db8::1]:53'] # env TAPSWITCH_DNS_UPSTREAM
+  domains: [] # default
+  cache: 4096 # default
+  intercept: false # default
 socks: "" # default
 limits:
   flows: 8192 # default

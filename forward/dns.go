@@ -52,6 +52,13 @@ type DNSConfig struct {
 	// Told hears which addresses upstreams have given for a name, and for how long.
 	// Nil: nobody does.
 	Told func(bridge, name string, addrs []netip.Addr, ttl time.Duration)
+	// Split names other upstreams for a name; none for the ordinary ones. Nil: for
+	// no name.
+	Split func(name string) []netip.AddrPort
+	// Cache is how many replies of upstreams are kept; 0: none.
+	Cache int
+	// Now is the cache's clock; nil: the system's.
+	Now func() time.Time
 	// Timeout is for one exchange with one upstream; 0: 4 s.
 	Timeout time.Duration
 	// MaxInflight bounds the queries that wait for an upstream; 0: 1024.
@@ -73,6 +80,8 @@ type DNS struct {
 	closed      func(bridge string) bool
 	allowed     func(bridge, name string) bool
 	told        func(bridge, name string, addrs []netip.Addr, ttl time.Duration)
+	split       func(name string) []netip.AddrPort
+	cache       *dnsCache
 	timeout     time.Duration
 	maxInflight int64
 	dial        func(ctx context.Context, network, address string) (net.Conn, error)
@@ -80,15 +89,16 @@ type DNS struct {
 
 	inflight atomic.Int64
 	stats    struct {
-		queries, local, forwarded, failed, refused, timeouts atomic.Uint64
+		queries, local, cached, forwarded, failed, refused, timeouts atomic.Uint64
 	}
 }
 
 // DNSStats counts since the start. Once nothing is in flight, Queries is the
-// sum of Local, Forwarded, Failed and Refused.
+// sum of Local, Cached, Forwarded, Failed and Refused.
 type DNSStats struct {
 	Queries   uint64 // messages received
 	Local     uint64 // answered from Names, also with an empty answer
+	Cached    uint64 // answered as an upstream has answered before
 	Forwarded uint64 // answered by an upstream
 	Failed    uint64 // malformed, not supported, or no upstream answered
 	Refused   uint64 // over MaxInflight, or not allowed
@@ -103,10 +113,14 @@ func NewDNS(c DNSConfig) *DNS {
 		closed:      c.Closed,
 		allowed:     c.Allowed,
 		told:        c.Told,
+		split:       c.Split,
 		timeout:     c.Timeout,
 		maxInflight: int64(c.MaxInflight),
 		dial:        c.Dial,
 		log:         c.Logger,
+	}
+	if c.Cache > 0 {
+		d.cache = newCache(c.Cache, c.Now)
 	}
 	if d.timeout <= 0 {
 		d.timeout = dnsTimeout
@@ -128,6 +142,7 @@ func (d *DNS) Stats() DNSStats {
 	return DNSStats{
 		Queries:   d.stats.queries.Load(),
 		Local:     d.stats.local.Load(),
+		Cached:    d.stats.cached.Load(),
 		Forwarded: d.stats.forwarded.Load(),
 		Failed:    d.stats.failed.Load(),
 		Refused:   d.stats.refused.Load(),
@@ -182,7 +197,11 @@ func (d *DNS) Answer(ctx context.Context, bridge string, udp bool, query []byte,
 		d.stats.refused.Add(1)
 		return pack(query, newReply(&q, dns.RcodeRefused), limit)
 	}
-	reply = d.forward(ctx, &q, query, limit)
+	if reply = d.cache.get(&q, query, limit); reply != nil {
+		d.stats.cached.Add(1)
+	} else {
+		reply = d.forward(ctx, &q, query, limit)
+	}
 	if d.told != nil {
 		if addrs, ttl := told(reply); len(addrs) > 0 {
 			d.told(bridge, name, addrs, ttl)
@@ -190,6 +209,12 @@ func (d *DNS) Answer(ctx context.Context, bridge string, udp bool, query []byte,
 	}
 	return reply
 }
+
+// Flush forgets what upstreams have answered: others are asked from now on.
+func (d *DNS) Flush() { d.cache.flush() }
+
+// CacheSize is how many replies are kept.
+func (d *DNS) CacheSize() int { return d.cache.size() }
 
 // replyLimit returns the largest reply that the client takes.
 func replyLimit(q *dns.Msg, udp bool, maxSize int) int {

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/miekg/dns"
@@ -36,6 +37,11 @@ func (d *DNS) forward(ctx context.Context, q *dns.Msg, query []byte, limit int) 
 	defer d.inflight.Add(-1)
 
 	upstreams := d.upstreams()
+	if d.split != nil {
+		if own := d.split(strings.ToLower(strings.TrimSuffix(q.Question[0].Name, "."))); len(own) > 0 {
+			upstreams = own
+		}
+	}
 	for _, up := range upstreams[:min(len(upstreams), dnsMaxUpstreams)] {
 		reply, err := d.exchange(ctx, up, query)
 		if ctx.Err() != nil {
@@ -50,6 +56,7 @@ func (d *DNS) forward(ctx context.Context, q *dns.Msg, query []byte, limit int) 
 			continue
 		}
 		d.stats.forwarded.Add(1)
+		d.cache.put(q, reply)
 		return finish(q, query, reply, limit)
 	}
 	d.stats.failed.Add(1)

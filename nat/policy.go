@@ -17,6 +17,7 @@ type Policy struct {
 	HostAddress   bool                    // the host's other addresses
 	HostAddrs     map[netip.Addr]struct{} // what they are
 	NoForward     bool                    // nothing is routed, outside or between bridges
+	Intercept     bool                    // DNS questions to any address are the gateway's
 
 	Rules  []Rule                // in their order; the first that matches decides
 	Links  []Link                // what is open in spite of icc being off

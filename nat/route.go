@@ -58,6 +58,10 @@ func (n *NAT) route(p *vswitch.Port, proto uint8, src netip.Addr, dst netip.Addr
 	if br.IsGateway(ip) {
 		return n.routeGateway(&q, dst, t)
 	}
+	if n.policy.Intercept && dst.Port() == 53 && n.cfg.Local != nil && (proto == vswitch.ProtoTCP || proto == vswitch.ProtoUDP) && !br.Contains(ip) && !ip.IsMulticast() {
+		t.add("route", "DNS is intercepted: the gateway answers")
+		return verdict{kind: verdictDNS, rule: RuleService}
+	}
 	if br.Contains(ip) {
 		t.add("route", "%s is a neighbour, not the gateway's to reach", ip)
 		return verdict{reason: vswitch.NotForGateway}

@@ -255,9 +255,14 @@ func progNames(args []string) int {
 	return fail((&dns.Server{Addr: args[0], Net: "udp", Handler: mux, NotifyStartedFunc: func() { fmt.Println("listening") }}).ListenAndServe())
 }
 
-// progLookup NAME prints a name's addresses, or an address's names.
+// progLookup NAME [SERVER] prints a name's addresses, or an address's names.
 func progLookup(args []string) int {
 	r := net.Resolver{PreferGo: true}
+	if len(args) > 1 {
+		r.Dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, net.JoinHostPort(args[1], "53"))
+		}
+	}
 	look := r.LookupHost
 	if _, err := netip.ParseAddr(args[0]); err == nil {
 		look = r.LookupAddr

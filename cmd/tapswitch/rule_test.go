@@ -258,3 +258,35 @@ c1 -> gateway:53/udp accept
 	b.fails(2, []string{"--from"}, "trace")
 	b.fails(1, []string{"needs a port"}, "trace", "--from", "c1", "--to", "c2/tcp")
 }
+
+// Domains have their own name servers; replies are kept; and where it is asked
+// for, a question to anybody is answered here.
+func TestNameServers(t *testing.T) {
+	l := newLab(t)
+	if l == nil {
+		return
+	}
+	for at, name := range map[string]string{"192.0.2.2:53": "www.example=198.51.100.1", "198.51.100.1:53": "db.corp.example=198.51.100.2"} {
+		startProc(t, l.far("names", at, name)).expect("listening")
+	}
+	file := l.write("c.yaml", twoBridges+"dns: {upstream: [192.0.2.2], domains: [corp.example=198.51.100.1]}\n")
+	l.up("-c", file, "--ephemeral")
+	for name, want := range map[string]string{"www.example": "198.51.100.1", "db.corp.example": "198.51.100.2"} {
+		for range 2 {
+			if got := l.ok("exec", "c1", prog, "lookup", name); got != want {
+				t.Errorf("%s is %s, want %s", name, got, want)
+			}
+		}
+	}
+	var s api.Status
+	l.json(&s, "status", "--json")
+	if s.DNS["cached"] == 0 {
+		t.Errorf("nothing came from the cache: %v", s.DNS)
+	}
+	l.write("c.yaml", twoBridges+"dns: {upstream: [192.0.2.2], intercept: true}\n")
+	l.ok("reload")
+	if got := l.ok("exec", "c1", prog, "lookup", "c2", "203.0.113.1"); got != "172.17.0.3 fd00:17::3" {
+		t.Errorf("by a name server that is not there: %s", got)
+	}
+	l.fails(1, nil, "exec", "c1", prog, "lookup", "db.corp.example") // and the domain is gone
+}

@@ -38,7 +38,8 @@ func (e *Engine) Apply(c porter.Config) error {
 		return err
 	}
 	e.applyPolicies(c.Config)
-	e.upstreams.Store(&upstreamSet{fixed: c.Config.DNS.Upstream})
+	e.upstreams.Store(&upstreamSet{c.Config.DNS.Upstream, c.Config.DNS.Domains})
+	e.dns.Flush()
 	e.refreshPolicy()
 	e.publishNames()
 	return e.createAll(fresh)

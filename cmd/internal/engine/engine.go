@@ -115,7 +115,7 @@ func New(start porter.Start, p Porter, log *slog.Logger) (*Engine, error) {
 	e.upstreams.Store(&upstreamSet{})
 	logf := func(format string, args ...any) { log.Info(sprintf(format, args...)) }
 	var err error
-	e.dns = forward.NewDNS(forward.DNSConfig{Names: e, Upstreams: e.resolvers, Closed: e.closed, Allowed: e.mayAsk, Told: e.told, Logger: log})
+	e.dns = forward.NewDNS(forward.DNSConfig{Names: e, Upstreams: e.resolvers, Split: e.split, Cache: start.Config.Config.DNS.Cache, Closed: e.closed, Allowed: e.mayAsk, Told: e.told, Logger: log})
 	limits := start.Config.Config.Limits
 	e.path, err = newDatapath(start.Config.Config.Threads, vswitch.Config{Logf: logf, Gone: e.portGone},
 		nat.Config{Local: e, Logf: logf, PerPort: limits.Flows, HalfOpen: limits.HalfOpen, Reassemblies: limits.Fragments})
@@ -126,7 +126,7 @@ func New(start porter.Start, p Porter, log *slog.Logger) (*Engine, error) {
 		return nil, err
 	}
 	e.path.Run()
-	e.upstreams.Store(&upstreamSet{fixed: start.Config.Config.DNS.Upstream})
+	e.upstreams.Store(&upstreamSet{start.Config.Config.DNS.Upstream, start.Config.Config.DNS.Domains})
 	e.refreshPolicy()
 	go e.watchHost()
 	return e, nil

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"tapswitch/configs"
 	"tapswitch/forward"
 	"tapswitch/nat"
 )
@@ -150,7 +151,10 @@ func (e *Engine) told(scope, name string, addrs []netip.Addr, ttl time.Duration)
 }
 
 // upstreamSet are resolvers that the configuration names instead of the host's.
-type upstreamSet struct{ fixed []netip.AddrPort }
+type upstreamSet struct {
+	fixed   []netip.AddrPort
+	domains []configs.Domain
+}
 
 // resolvers are those that questions about other names go to.
 func (e *Engine) resolvers() []netip.AddrPort {
@@ -158,6 +162,17 @@ func (e *Engine) resolvers() []netip.AddrPort {
 		return u.fixed
 	}
 	return e.resolv.Upstreams()
+}
+
+// split are the resolvers of the longest domain that holds name.
+func (e *Engine) split(name string) (servers []netip.AddrPort) {
+	best := ""
+	for _, d := range e.upstreams.Load().domains {
+		if (name == d.Name || strings.HasSuffix(name, "."+d.Name)) && len(d.Name) > len(best) {
+			best, servers = d.Name, d.Servers
+		}
+	}
+	return servers
 }
 
 // maxAsking bounds questions in flight over all bridges.

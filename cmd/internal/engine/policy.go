@@ -62,7 +62,7 @@ func (e *Engine) buildPolicy() nat.Policy {
 		c = e.start.Config.Config
 	}
 	p := nat.Policy{LoopbackAll: c.Host.Loopback.All, LoopbackPorts: c.Host.Loopback.List, HostAddress: c.Host.Address, HostAddrs: hostAddrs(),
-		NoForward: !c.Forward, Nets: make(map[string]nat.NetPolicy), Open: make(map[string][]nat.OpenPort), Egress: make(map[string]*nat.Egress)}
+		Intercept: c.DNS.Intercept, NoForward: !c.Forward, Nets: make(map[string]nat.NetPolicy), Open: make(map[string][]nat.OpenPort), Egress: make(map[string]*nat.Egress)}
 	for _, r := range e.rules {
 		p.Rules = append(p.Rules, ruleOf(r))
 	}

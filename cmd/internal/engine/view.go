@@ -201,7 +201,7 @@ func (e *Engine) Status() *api.Status {
 	})
 	s.Flows, s.NAT = e.path.counts()
 	d := e.dns.Stats()
-	s.DNS = map[string]uint64{"queries": d.Queries, "local": d.Local, "forwarded": d.Forwarded, "failed": d.Failed, "refused": d.Refused, "timeouts": d.Timeouts}
+	s.DNS = map[string]uint64{"queries": d.Queries, "local": d.Local, "cached": d.Cached, "forwarded": d.Forwarded, "failed": d.Failed, "refused": d.Refused, "timeouts": d.Timeouts}
 	return s
 }
 
