@@ -57,6 +57,9 @@ type Network struct {
 	IfPrefix     string     // of its interfaces' names; "": eth
 	Egress       string     // what its containers reach outside: a policy's name, all, internet, none; "": all
 
+	NoDHCP    bool // the gateway answers no DHCP
+	Advertise bool // it answers router solicitations
+
 	Range, Range6 netip.Prefix // from which addresses are chosen; zero: from the subnet
 
 	Line int // in Config.Path; 0: not from a file

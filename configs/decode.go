@@ -114,6 +114,8 @@ var networkFields = []field[Network]{
 	{"interface_prefix", func(d *decoder, at value, n *Network) { n.IfPrefix, _ = d.text(at) }},
 	{"range", func(d *decoder, at value, n *Network) { n.Range, _ = d.prefix(at, "172.17.4.0/24") }},
 	{"range6", func(d *decoder, at value, n *Network) { n.Range6, _ = d.prefix(at, "fd00:17::4:0/112") }},
+	{"dhcp", func(d *decoder, at value, n *Network) { n.NoDHCP = !d.yes(at) }},
+	{"advertise", func(d *decoder, at value, n *Network) { n.Advertise = d.yes(at) }},
 	{"egress", func(d *decoder, at value, n *Network) { n.Egress, _ = d.text(at) }},
 }
 

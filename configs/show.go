@@ -152,6 +152,12 @@ func (s *shower) network(path string, n Network) *yaml.Node {
 	if n.Range6.IsValid() {
 		s.put(m, path, "range6", scalar(n.Range6.String()))
 	}
+	if n.NoDHCP {
+		s.put(m, path, "dhcp", boolean(false))
+	}
+	if n.Advertise {
+		s.put(m, path, "advertise", boolean(true))
+	}
 	s.text(m, path, "egress", n.Egress)
 	return m
 }

@@ -87,15 +87,9 @@ func (n *NAT) streamReady(i, gen uint32, fd int) {
 func (q Query) Reply(b []byte) {
 	n := q.nat
 	n.sw.Post(func() {
-		if p := n.sw.Port(q.port); p == nil || p != q.in || len(b) > maxUDP {
+		if p := n.sw.Port(q.port); p == nil || p != q.in {
 			return
 		}
-		fl := flow{kind: kindUDP, proto: vswitch.ProtoUDP, v6: q.Client.Addr().Is6()}
-		s := &fl.sides[0]
-		s.local, s.lport = toAddr(q.Client.Addr()), q.Client.Port()
-		s.remote, s.rport = toAddr(q.Gateway.Addr()), q.Gateway.Port()
-		s.port, s.mac = q.port, q.mac
-		copy(n.buf[bufData:], b)
-		n.udpToTapFlow(&fl, n.buf, len(b), 0)
+		n.serve(q.in, q.mac, q.Client, q.Gateway, b)
 	})
 }

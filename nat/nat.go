@@ -233,6 +233,9 @@ func (n *NAT) resolve(f *vswitch.Frame) vswitch.Action {
 	if !checksumGood(f) {
 		return vswitch.Drop(vswitch.BadChecksum)
 	}
+	if isDHCP(f) && (f.DstMAC().Multicast() || f.In.Bridge().IsGateway(f.Dst())) {
+		return n.dhcp(f)
+	}
 	if i, s := n.lookup(f); i != none && !n.reopens(f, i) && n.stands(i) {
 		if f.Class&vswitch.ClassTTL != 0 && !f.In.Bridge().IsGateway(f.Dst()) {
 			n.timeExceeded(f)

@@ -174,6 +174,9 @@ func (s *Switch) decide(f *Frame) (Action, uint32) {
 		}
 		return s.gateway.Resolve(f), i
 	}
+	if f.Class&ClassControl != 0 && f.Proto == ProtoUDP && dst.Multicast() && (f.DstPort() == 67 || f.DstPort() == 547) && s.gateway != nil {
+		return s.gateway.Resolve(f), i // DHCP
+	}
 	// Neighbours are asked for: what follows is silence, as behind a firewall.
 	alone := br.NoICC && f.Class&ClassNeighbour == 0
 	asks := br.Ask && f.IP() && f.Class&ClassNeighbour == 0 && s.gateway != nil

@@ -144,6 +144,11 @@ func (g *Group) AddPort(home int, seg *Segment, c PortConfig) (*Seat, error) {
 	return seat, nil
 }
 
+// Announce tells the port's bridge of its addresses.
+func (g *Group) Announce(seat *Seat) {
+	g.Shards[seat.Shard].Do(func() { g.Shards[seat.Shard].Announce(seat.Port) })
+}
+
 // RemovePort detaches a port everywhere and returns its device, which the
 // caller closes, and what was counted. The device is nil if the port was gone.
 func (g *Group) RemovePort(seat *Seat) (Device, PortStats) {

@@ -110,6 +110,7 @@ func TestGuard(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			n := switchtest.NewNet(t)
+			n.Gateway.Decide = func(*vswitch.Frame) vswitch.Action { return vswitch.Action{Kind: vswitch.ActFlood} } // DHCP, which it leaves to others
 			br := n.Bridge("bridge", "172.17.0.0/16", "fd00:17::/64")
 			a := n.Host(br, "a", "172.17.0.2", "172.17.0.22", "fd00:17::2")
 			b := n.Host(br, "b", "172.17.0.3", "fd00:17::3")

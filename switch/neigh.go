@@ -27,7 +27,8 @@ func (s *Switch) arp(f *Frame) Action {
 }
 
 // ndp answers neighbour solicitations for the gateway's addresses (RFC 4861,
-// 7.2.4). Router solicitations end here, unanswered: routes are static.
+// 7.2.4). Router solicitations end here, answered where the bridge advertises;
+// elsewhere routes are static.
 // ActDrop means that it was for somebody else.
 func (s *Switch) ndp(f *Frame) Action {
 	p, br := f.B[f.L4:f.End], f.In.bridge
@@ -35,6 +36,9 @@ func (s *Switch) ndp(f *Frame) Action {
 		return Drop(BadIP)
 	}
 	if p[0] == 133 {
+		if br.Advertise && br.Gateway6.IsValid() {
+			s.advertise(f)
+		}
 		return Action{Kind: ActConsumed}
 	}
 	if p[0] != 135 || len(p) < 24 {
@@ -71,6 +75,106 @@ func (s *Switch) ndp(f *Frame) Action {
 	put16(na[2:], Checksum(na, PseudoSum(ip[8:24], ip[24:40], ProtoICMPv6, naLen)))
 	s.reply(f, b)
 	return Action{Kind: ActConsumed}
+}
+
+// advertise answers a router solicitation (RFC 4861, 4.2): the gateway is the
+// router unless the bridge is internal, addresses come by DHCPv6, names are asked
+// of the gateway (RFC 8106).
+func (s *Switch) advertise(f *Frame) {
+	br := f.In.bridge
+	const raLen = 16 + 8 + 8 + 32 + 24
+	b := s.scratch[:VnetLen+EthLen+IPv6Len+raLen]
+	clear(b)
+	e := b[VnetLen:]
+	ip, ra := e[EthLen:], e[EthLen+IPv6Len:]
+	dst := f.SrcIP()
+	dmac := f.SrcMAC()
+	if f.Src().IsUnspecified() {
+		all := netip.AddrFrom16([16]byte{0xff, 0x02, 15: 1}).As16()
+		dst, dmac = all[:], MAC{0x33, 0x33, 0, 0, 0, 1}
+	}
+	copy(e, dmac[:])
+	copy(e[6:], br.MAC[:])
+	put16(e[12:], EtherIPv6)
+	ip[0], ip[6], ip[7] = 0x60, ProtoICMPv6, 255
+	put16(ip[4:], raLen)
+	own, gateway, prefix := br.LinkLocal().As16(), br.Gateway6.As16(), br.Subnet6.Addr().As16()
+	copy(ip[8:], own[:])
+	copy(ip[24:], dst)
+	ra[0], ra[4], ra[5] = 134, 64, 0xc0 // hop limit; managed addresses and other configuration
+	const lifetime = 1800
+	if !br.Internal {
+		put16(ra[6:], lifetime)
+	}
+	o := ra[16:]
+	o[0], o[1] = 1, 1 // source link-layer address
+	copy(o[2:], br.MAC[:])
+	o = o[8:]
+	o[0], o[1] = 5, 1 // MTU
+	put16(o[6:], uint16(br.MTU))
+	o = o[8:]
+	o[0], o[1], o[2], o[3] = 3, 4, byte(br.Subnet6.Bits()), 0x80 // prefix, on the link
+	put32(o[4:], 86400)
+	put32(o[8:], 14400)
+	copy(o[16:], prefix[:])
+	o = o[32:]
+	o[0], o[1] = 25, 3 // recursive DNS server
+	put32(o[4:], lifetime)
+	copy(o[8:], gateway[:])
+	put16(ra[2:], Checksum(ra, PseudoSum(ip[8:24], ip[24:40], ProtoICMPv6, raLen)))
+	s.reply(f, b)
+}
+
+// Announce tells the bridge of a port's addresses (gratuitous ARP, RFC 5227, 3;
+// unsolicited neighbour advertisement, RFC 4861, 7.2.6): whoever had them before
+// may have had another MAC.
+func (s *Switch) Announce(p *Port) {
+	for _, a := range p.Addrs {
+		b := s.announcement(p, a)
+		for _, q := range p.bridge.ports {
+			if q != p {
+				if r := s.Output(q, b); r != Delivered && r != PortDown {
+					s.count(p, r)
+				}
+			}
+		}
+	}
+	s.settle()
+}
+
+func (s *Switch) announcement(p *Port, a netip.Addr) []byte {
+	if a.Is4() {
+		b := s.scratch[:VnetLen+EthLen+ARPLen]
+		clear(b)
+		e, ip := b[VnetLen:], a.As4()
+		copy(e, Broadcast[:])
+		copy(e[6:], p.MAC[:])
+		put16(e[12:], EtherARP)
+		copy(e[14:], []byte{0, 1, 8, 0, 6, 4, 0, 1})
+		copy(e[22:], p.MAC[:])
+		copy(e[28:], ip[:])
+		copy(e[38:], ip[:])
+		return b
+	}
+	const naLen = 32
+	b := s.scratch[:VnetLen+EthLen+IPv6Len+naLen]
+	clear(b)
+	e := b[VnetLen:]
+	ip, na := e[EthLen:], e[EthLen+IPv6Len:]
+	own, all := a.As16(), netip.AddrFrom16([16]byte{0xff, 0x02, 15: 1}).As16()
+	copy(e, []byte{0x33, 0x33, 0, 0, 0, 1})
+	copy(e[6:], p.MAC[:])
+	put16(e[12:], EtherIPv6)
+	ip[0], ip[6], ip[7] = 0x60, ProtoICMPv6, 255
+	put16(ip[4:], naLen)
+	copy(ip[8:], own[:])
+	copy(ip[24:], all[:])
+	na[0], na[4] = 136, 0x20 // override
+	copy(na[8:], own[:])
+	na[24], na[25] = 2, 1
+	copy(na[26:], p.MAC[:])
+	put16(na[2:], Checksum(na, PseudoSum(ip[8:24], ip[24:40], ProtoICMPv6, naLen)))
+	return b
 }
 
 // reply sends b back through the port f came from.

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
 	"tapswitch/switch"
 	"tapswitch/switch/switchtest"
@@ -177,5 +178,59 @@ func TestRouterSolicitationsEnd(t *testing.T) {
 	a.Send(switchtest.Neighbour{Packet: switchtest.Packet{SrcMAC: a.MAC, DstMAC: vswitch.MAC{0x33, 0x33, 0, 0, 0, 2}, Src: vswitch.LinkLocal(a.MAC), Dst: netip.MustParseAddr("ff02::2")}}.RouterSolicit())
 	if len(a.Dev.Take()) != 0 || b.Stats.RxFrames != 0 || len(a.Dropped()) != 0 {
 		t.Errorf("b heard %d frames; dropped %v", b.Stats.RxFrames, a.Dropped())
+	}
+}
+
+// A router solicitation is answered where the bridge advertises: by a router,
+// but on an internal bridge, and with what RFC 4861 and RFC 8106 name.
+func TestAdvertise(t *testing.T) {
+	for _, internal := range []bool{false, true} {
+		n := switchtest.NewNet(t)
+		br := n.AddBridge(vswitch.BridgeConfig{Name: "bridge", MTU: 1400, Subnet6: netip.MustParsePrefix("fd00:17::/64"), Gateway6: netip.MustParseAddr("fd00:17::1"), Advertise: true, Internal: internal})
+		a := n.Host(br, "a", "fd00:17::2")
+		p := switchtest.Neighbour{Packet: switchtest.Packet{SrcMAC: a.MAC, DstMAC: vswitch.MAC{0x33, 0x33, 0, 0, 0, 2}, Src: vswitch.LinkLocal(a.MAC), Dst: netip.MustParseAddr("ff02::2")}}
+		a.Send(p.RouterSolicit())
+		got := a.Dev.Take()
+		if len(got) != 1 {
+			t.Fatalf("%d answers", len(got))
+		}
+		g := gopacket.NewPacket(got[0][vswitch.VnetLen:], layers.LayerTypeEthernet, gopacket.Default)
+		ra, ok := g.Layer(layers.LayerTypeICMPv6RouterAdvertisement).(*layers.ICMPv6RouterAdvertisement)
+		if !ok {
+			t.Fatalf("answered: %v", g)
+		}
+		if (ra.RouterLifetime == 0) != internal || !ra.ManagedAddressConfig() || ra.HopLimit != 64 {
+			t.Errorf("internal %t: %+v", internal, ra)
+		}
+		options := map[layers.ICMPv6Opt][]byte{}
+		for _, o := range ra.Options {
+			options[o.Type] = o.Data
+		}
+		if len(options) != 4 || options[layers.ICMPv6OptMTU][5] != 1400&255 || options[layers.ICMPv6OptPrefixInfo][0] != 64 || options[layers.ICMPv6OptPrefixInfo][1] != 0x80 {
+			t.Errorf("options: %v", options)
+		}
+		if g.Layer(layers.LayerTypeIPv6).(*layers.IPv6).SrcIP.String() != br.LinkLocal().String() {
+			t.Errorf("from another address: %v", g)
+		}
+	}
+}
+
+// A port's addresses are told to the others of its bridge.
+func TestAnnounce(t *testing.T) {
+	n := switchtest.NewNet(t)
+	br := n.Bridge("bridge", "172.17.0.0/16", "fd00:17::/64")
+	a, b, other := n.Host(br, "a", "172.17.0.2", "fd00:17::2"), n.Host(br, "b", "172.17.0.3"), n.Host(n.Bridge("two", "172.18.0.0/16"), "c", "172.18.0.2")
+	n.Announce(a.Port)
+	got := b.Dev.Take()
+	if len(got) != 2 || len(a.Dev.Take())+len(other.Dev.Take()) != 0 {
+		t.Fatalf("%d frames", len(got))
+	}
+	arp, ok := gopacket.NewPacket(got[0][vswitch.VnetLen:], layers.LayerTypeEthernet, gopacket.Default).Layer(layers.LayerTypeARP).(*layers.ARP)
+	if !ok || net.HardwareAddr(arp.SourceHwAddress).String() != a.MAC.String() || net.IP(arp.SourceProtAddress).String() != "172.17.0.2" || net.IP(arp.DstProtAddress).String() != "172.17.0.2" {
+		t.Errorf("ARP: %+v", arp)
+	}
+	na, ok := gopacket.NewPacket(got[1][vswitch.VnetLen:], layers.LayerTypeEthernet, gopacket.Default).Layer(layers.LayerTypeICMPv6NeighborAdvertisement).(*layers.ICMPv6NeighborAdvertisement)
+	if !ok || na.TargetAddress.String() != "fd00:17::2" || !na.Override() || na.Solicited() {
+		t.Errorf("neighbour advertisement: %+v", na)
 	}
 }

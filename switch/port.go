@@ -94,6 +94,10 @@ type BridgeConfig struct {
 	MaxFDB   int
 	NoICC    bool // containers of the bridge do not reach each other
 	Internal bool // nothing is routed off the bridge
+	NoDHCP   bool // the gateway leaves DHCP to others
+	// Advertise answers router solicitations: with the gateway as the router, and
+	// addresses by DHCPv6.
+	Advertise bool
 }
 
 // Bridge is an L2 domain: ports that see each other, and a gateway. The

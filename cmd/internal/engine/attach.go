@@ -281,6 +281,9 @@ func (e *Engine) plugOne(c *container, ep *endpoint, home int, d vswitch.Device)
 	shape, flows := shapeOf(c.shape())
 	ep.seat, err = e.path.AddPort(home, ep.net.bridge, vswitch.PortConfig{Name: c.name + ":" + ep.ifname, Owner: c.id, Label: c.name, Device: d,
 		MAC: ep.mac, Addrs: addrs, Spoof: c.spoof, Shape: shape, Flows: flows})
+	if err == nil && ep.mac != ipam.MAC(ep.ip) { // else whoever had the address had this MAC, too
+		e.path.Announce(ep.seat)
+	}
 	return err
 }
 

@@ -57,7 +57,7 @@ func (e *Engine) addNetwork(c configs.Network, origin string) (*network, error) 
 		}
 	}
 	n.bridge = e.path.AddBridge(vswitch.BridgeConfig{Name: c.Name, Subnet: c.Subnet, Gateway: c.Gateway,
-		Subnet6: c.Subnet6, Gateway6: c.Gateway6, MTU: c.MTU, MaxFDB: e.start.Config.Config.Limits.FDB, Internal: c.Internal, NoICC: c.NoICC})
+		Subnet6: c.Subnet6, Gateway6: c.Gateway6, MTU: c.MTU, MaxFDB: e.start.Config.Config.Limits.FDB, Internal: c.Internal, NoICC: c.NoICC, NoDHCP: c.NoDHCP, Advertise: c.Advertise})
 	e.networks[c.Name] = n
 	return n, nil
 }
