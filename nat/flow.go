@@ -127,6 +127,7 @@ const (
 	fReverse     // a pair that side 1 has opened
 	fNamed       // opened by a name that the egress policy holds
 	fOtherFamily // the client's address is not of the family that the container sees
+	fInspect     // its beginning is looked at for the name that it means
 	fGone        // the outside has reset the connection; what it sent before is still delivered
 )
 

@@ -149,6 +149,9 @@ type Egress struct {
 	// given a to the container, while that answer lives; "" if none. It may be
 	// called from several threads. Nil without names.
 	Named func(container string, a netip.Addr, proto uint8, port uint16) string
+	// Holds says whether the policy holds a name that a connection means by its
+	// TLS server name or HTTP Host. Nil with Named.
+	Holds func(name string, proto uint8, port uint16) bool
 }
 
 // Allowed is an address range that an egress policy holds.

@@ -142,6 +142,9 @@ func (n *NAT) tcpOpen(f *vswitch.Frame, v verdict) vswitch.Action {
 		fl.set(fHostLoop)
 	}
 	n.admit(fl, v)
+	if v.named {
+		fl.set(fInspect)
+	}
 	n.index(i, 0)
 	n.tcpTakeSYN(fl, f)
 	fl.state = connecting

@@ -229,6 +229,10 @@ func (n *NAT) tcpTakeData(i uint32, f *vswitch.Frame, seq uint32, data []byte, f
 	if !n.tcpTurn(i) {
 		return
 	}
+	if fin && fl.has(fInspect) && t.spill != none {
+		n.tcpForbid(i) // it will never say
+		return
+	}
 	if fin {
 		t.rcvNxt++
 		fl.set(fFinIn)
@@ -251,6 +255,9 @@ func (n *NAT) tcpTakeData(i uint32, f *vswitch.Frame, seq uint32, data []byte, f
 func (n *NAT) tcpToSocket(i uint32, data []byte) bool {
 	fl := &n.flows[i]
 	t := &fl.tcp
+	if fl.has(fInspect) {
+		return n.tcpInspect(i, data)
+	}
 	if t.spill != none {
 		if n.spills.more(t.spill, data) {
 			t.rcvNxt += uint32(len(data))

@@ -174,6 +174,13 @@ containers:
 	} {
 		l.asks(c.from, c.network, c.addr, c.want)
 	}
+	// One address has many names: the connection says which it means.
+	for host, want := range map[string]bool{"www.good.example": true, "WWW.Good.Example:80": true, "bad.example": false, "good.example": false, "": false} {
+		r := l.try("exec", "list", "--", prog, "ask", "tcp4", "www.good.example:80", "GET / HTTP/1.1\r\nHost: "+host+"\r\n\r\nhello")
+		if got := r.code == 0 && strings.Contains(r.out, "hello"); got != want {
+			t.Errorf("HTTP for %q gets through: %t, want %t\n%s%s", host, got, want, r.out, r.err)
+		}
+	}
 	l.fails(1, nil, "exec", "list", prog, "lookup", "bad.example")
 	l.fails(1, nil, "exec", "list", prog, "lookup", "good.example") // only what is below it
 	l.ok("exec", "free", prog, "lookup", "bad.example")

@@ -174,6 +174,11 @@ func (e *Engine) egressList(name string) *nat.Egress {
 		}
 	}
 	if len(names) > 0 {
+		out.Holds = func(name string, proto uint8, port uint16) bool {
+			return slices.ContainsFunc(names, func(a configs.Allowed) bool {
+				return forward.MatchName(a.Name, name) && (a.Proto == "" || protocols[a.Proto] == proto) && (a.First == 0 || a.First <= port && port <= a.Last)
+			})
+		}
 		out.Named = func(container string, to netip.Addr, proto uint8, port uint16) string {
 			for _, told := range e.openings.Names(container, to) {
 				for _, a := range names {
