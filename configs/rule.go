@@ -66,7 +66,7 @@ func ParseParty(s string) (Party, error) {
 		if a, e := netip.ParseAddr(text); e == nil {
 			prefix, err = netip.PrefixFrom(a, a.BitLen()), nil
 		}
-		if err != nil || prefix.Addr().Zone() != "" {
+		if err != nil || prefix.Addr().Zone() != "" || prefix.Addr().Is4In6() {
 			return p, fmt.Errorf("%s is nobody; write an address or CIDR, container:NAME, network:NAME, outside, host or any", quote(s))
 		}
 		p.Kind, p.Prefix = "address", prefix.Masked()
@@ -185,11 +185,11 @@ func ParseAllowed(s string) (a Allowed, err error) {
 			return bad("not a port")
 		}
 	}
-	if p, e := netip.ParsePrefix(host); e == nil {
+	if p, e := netip.ParsePrefix(host); e == nil && !p.Addr().Is4In6() {
 		a.Prefix = p.Masked()
 		return a, nil
 	}
-	if x, e := netip.ParseAddr(host); e == nil && x.Zone() == "" {
+	if x, e := netip.ParseAddr(host); e == nil && x.Zone() == "" && !x.Is4In6() {
 		a.Prefix = netip.PrefixFrom(x, x.BitLen())
 		return a, nil
 	}

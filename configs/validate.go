@@ -152,6 +152,9 @@ func (k *checker) networks() {
 			k.overlap(o, "subnet6", i, func(n Network) netip.Prefix { return n.Subnet6 })
 			k.gateway(o, "gateway6", n.Subnet6, n.Gateway6)
 		}
+		if n.IfPrefix != "" && !InterfaceName(n.IfPrefix+"99") {
+			k.bad(o, "interface_prefix", "%s begins no interface's name; write at most 13 letters, as eth", quote(n.IfPrefix))
+		}
 		k.span(o, "range", n.Subnet, n.Range)
 		k.span(o, "range6", n.Subnet6, n.Range6)
 		if n.MTU < minMTU || n.MTU > maxMTU {

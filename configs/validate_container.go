@@ -211,6 +211,8 @@ func (k *checker) namespace(o object, c Container) {
 	switch joins := c.Pid != 0 || c.Netns != ""; {
 	case c.Pid != 0 && c.Netns != "":
 		k.bad(o, "netns", "stands beside pid; keep one of the two, either names the namespace")
+	case joins && len(c.Links)+len(c.Expose) > 0:
+		k.bad(o, "links", "or expose stands beside pid or netns, whose files and environment someone else has; take it out")
 	case joins && len(c.Command) > 0:
 		k.bad(o, "command", "stands beside pid or netns, whose namespace someone else runs; take it out, `tapswitch exec` runs a program there")
 	}
@@ -224,12 +226,12 @@ func (k *checker) namespace(o object, c Container) {
 		}
 		k.bad(o, "netns", "%s is not a path from /; write it so, as %s", quote(c.Netns), like)
 	}
-	if c.IfName != "" && !interfaceName(c.IfName) {
+	if c.IfName != "" && !InterfaceName(c.IfName) {
 		k.bad(o, "ifname", "%s is not an interface's name; write at most 15 letters without space, / and :, as eth0", quote(c.IfName))
 	}
 }
 
-// interfaceName is dev_valid_name of net/core/dev.c, less lo, which each namespace has.
-func interfaceName(s string) bool {
+// InterfaceName is dev_valid_name of net/core/dev.c, less lo, which each namespace has.
+func InterfaceName(s string) bool {
 	return len(s) < 16 && s != "." && s != ".." && s != "lo" && !strings.ContainsAny(s, "/: \t\n\v\f\r\x00") && strings.IndexByte(s, 0xa0) < 0
 }

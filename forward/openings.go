@@ -14,6 +14,8 @@ const (
 	// openingsLeast is how long an address stays open at least: who asks needs a
 	// moment to connect, also where an answer may not be kept at all.
 	openingsLeast = 10 * time.Second
+	openingsMost  = 24 * time.Hour
+	openingsNames = 64 // of one address
 )
 
 // Openings remembers under which names our answers have told which addresses to
@@ -42,7 +44,7 @@ func NewOpenings(now func() time.Time) *Openings {
 // Add notes that owner was told addrs under name for ttl.
 func (o *Openings) Add(owner, name string, addrs []netip.Addr, ttl time.Duration) {
 	now := o.now()
-	until := now.Add(max(ttl, openingsLeast))
+	until := now.Add(min(max(ttl, openingsLeast), openingsMost))
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	known := o.own[owner]
@@ -58,20 +60,24 @@ func (o *Openings) Add(owner, name string, addrs []netip.Addr, ttl time.Duration
 		if _, there := known[a]; !there && len(known) >= openingsPerOwner {
 			return // whoever asks for this many names waits until some are forgotten
 		}
-		list := known[a]
-		for i := range list {
-			if list[i].name == name {
-				if list[i].until.Before(until) {
-					list[i].until = until
-				}
-				list = nil
-				break
+		known[a] = remember(known[a], named{name, until}, now)
+	}
+}
+
+// remember adds a name to those of an address. Of too many the oldest goes.
+func remember(list []named, n named, now time.Time) []named {
+	for i := range list {
+		if list[i].name == n.name {
+			if list[i].until.Before(n.until) {
+				list[i].until = n.until
 			}
-		}
-		if list != nil || known[a] == nil {
-			known[a] = append(known[a], named{name, until})
+			return list
 		}
 	}
+	if len(list) >= openingsNames {
+		list = append(list[:0], list[1:]...)
+	}
+	return append(list, n)
 }
 
 func prune(known map[netip.Addr][]named, now time.Time) {
@@ -88,13 +94,14 @@ func prune(known map[netip.Addr][]named, now time.Time) {
 	}
 }
 
-// Names are those under which owner was told a, and that live.
-func (o *Openings) Names(owner string, a netip.Addr) (names []string) {
+// Names are those under which owner was told a, and that live; with ever, also
+// those that are over and not yet forgotten.
+func (o *Openings) Names(owner string, a netip.Addr, ever bool) (names []string) {
 	now := o.now()
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, n := range o.own[owner][a.Unmap()] {
-		if n.until.After(now) {
+		if ever || n.until.After(now) {
 			names = append(names, n.name)
 		}
 	}
@@ -134,6 +141,9 @@ func told(reply []byte) (addrs []netip.Addr, ttl time.Duration) {
 // MatchName says whether name, in lower case and without a dot at its end, is
 // what pattern means: itself, or all below it for *.NAME.
 func MatchName(pattern, name string) bool {
+	if strings.ContainsRune(name, '\\') {
+		return false // an escape (RFC 1035, 5.1): its dots are no dots
+	}
 	if below, is := strings.CutPrefix(pattern, "*"); is {
 		return len(name) > len(below) && strings.HasSuffix(name, below)
 	}

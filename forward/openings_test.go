@@ -16,29 +16,32 @@ func TestOpenings(t *testing.T) {
 	a, b := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")
 	o.Add("web", "x.example", []netip.Addr{a, b}, time.Minute)
 	o.Add("web", "y.example", []netip.Addr{a}, time.Second) // at least ten
-	if got := o.Names("web", a); !slices.Equal(got, []string{"x.example", "y.example"}) {
+	if got := o.Names("web", a, false); !slices.Equal(got, []string{"x.example", "y.example"}) {
 		t.Errorf("names of %s: %v", a, got)
 	}
-	if got := o.Names("web", netip.MustParseAddr("::ffff:192.0.2.1")); len(got) != 2 {
+	if got := o.Names("web", netip.MustParseAddr("::ffff:192.0.2.1"), false); len(got) != 2 {
 		t.Errorf("the mapped form has %v", got)
 	}
-	if got := o.Names("db", a); got != nil {
+	if got := o.Names("db", a, false); got != nil {
 		t.Errorf("somebody else was told %v", got)
 	}
 	now = now.Add(11 * time.Second)
-	if got := o.Names("web", a); !slices.Equal(got, []string{"x.example"}) {
+	if got := o.Names("web", a, false); !slices.Equal(got, []string{"x.example"}) {
 		t.Errorf("after 11 s: %v", got)
 	}
 	o.Add("web", "x.example", []netip.Addr{a}, time.Minute)
 	now = now.Add(55 * time.Second)
-	if got := o.Names("web", a); !slices.Equal(got, []string{"x.example"}) {
+	if got := o.Names("web", a, false); !slices.Equal(got, []string{"x.example"}) {
 		t.Errorf("told again it lives longer: %v", got)
 	}
-	if got := o.Names("web", b); got != nil {
+	if got := o.Names("web", b, false); got != nil {
 		t.Errorf("after its time: %v", got)
 	}
+	if got := o.Names("web", b, true); !slices.Equal(got, []string{"x.example"}) {
+		t.Errorf("ever told: %v", got)
+	}
 	o.Forget("web")
-	if got := o.Names("web", a); got != nil {
+	if got := o.Names("web", a, false); got != nil {
 		t.Errorf("forgotten: %v", got)
 	}
 }
@@ -59,7 +62,7 @@ func TestOpeningsAreBounded(t *testing.T) {
 	}
 	now = now.Add(2 * time.Minute)
 	o.Add("web", "x.example", []netip.Addr{at}, time.Minute)
-	if len(o.own["web"]) != 1 || o.Names("web", first) != nil || o.Names("web", at) == nil {
+	if len(o.own["web"]) != 1 || o.Names("web", first, false) != nil || o.Names("web", at, false) == nil {
 		t.Errorf("%d addresses are kept after their time", len(o.own["web"]))
 	}
 }
@@ -71,7 +74,7 @@ func TestMatchName(t *testing.T) {
 	}{
 		{"example.org", "example.org", true}, {"example.org", "www.example.org", false}, {"*.example.org", "www.example.org", true},
 		{"*.example.org", "a.b.example.org", true}, {"*.example.org", "example.org", false}, {"*.example.org", ".example.org", false},
-		{"*.example.org", "badexample.org", false},
+		{"*.example.org", "badexample.org", false}, {"*.svc.example.org", "evil\\.svc.example.org", false},
 	} {
 		if got := MatchName(c.pattern, c.name); got != c.want {
 			t.Errorf("%s for %s: %t", c.pattern, c.name, got)

@@ -27,11 +27,14 @@ func (n *NAT) Between(f *vswitch.Frame, out *vswitch.Port) vswitch.Action {
 
 func (n *NAT) between(f *vswitch.Frame, out *vswitch.Port) vswitch.Action {
 	pass := vswitch.Action{Kind: vswitch.ActOutput, Port: out.ID}
-	if f.Class&vswitch.ClassFragment != 0 {
+	if f.FragOff != 0 {
 		return n.betweenFragment(f, out, pass)
 	}
+	if f.Class&vswitch.ClassFragment != 0 && !headed(f) {
+		return vswitch.Drop(vswitch.BadTransport)
+	}
 	if f.L4 == 0 || !tracked(f) {
-		if n.aboutFlow(f) {
+		if n.aboutFlow(f, out) {
 			return pass // an error about a flow that passes
 		}
 		q := n.neighbours(f, out, 0)
@@ -40,7 +43,12 @@ func (n *NAT) between(f *vswitch.Frame, out *vswitch.Port) vswitch.Action {
 		}
 		return pass
 	}
-	if i, s := n.lookup(f); i != none && n.stands(i) && n.flows[i].sides[1-s].port == out.ID && n.rightWay(i, s, f) {
+	i, s := n.lookup(f)
+	if i != none && n.flows[i].kind == kindPair && n.flows[i].sides[1-s].port != out.ID {
+		n.drop(i) // the address is somebody else's now
+		i = none
+	}
+	if i != none && n.stands(i) && n.rightWay(i, s, f) {
 		a := vswitch.Action{Kind: vswitch.ActGateway, Flow: i<<1 | uint32(s), FlowGen: n.flows[i].gen}
 		if f.Class != 0 {
 			n.Deliver(f, a.Flow, a.FlowGen)
@@ -60,6 +68,22 @@ func (n *NAT) between(f *vswitch.Frame, out *vswitch.Port) vswitch.Action {
 	return n.openDirect(f, v)
 }
 
+// Group is vswitch.Gateway: a packet that goes to several ports is judged for
+// each.
+func (n *NAT) Group(f *vswitch.Frame, out *vswitch.Port) vswitch.Reason {
+	port := uint16(0)
+	if f.L4 != 0 && echo(f) == 0 {
+		port = f.DstPort()
+	}
+	q := n.neighbours(f, out, port)
+	r := n.judge(&q, nil)
+	if r.ok {
+		return vswitch.Delivered
+	}
+	n.met(r.rule, f)
+	return r.reason
+}
+
 // tracked says whether a packet's flow has a record: TCP, UDP, and echo.
 func tracked(f *vswitch.Frame) bool {
 	switch f.Proto {
@@ -73,7 +97,11 @@ func tracked(f *vswitch.Frame) bool {
 
 // echo is 1 for an echo request, 2 for a reply, 0 for all else.
 func echo(f *vswitch.Frame) int {
-	if f.L4 == 0 || (f.Proto == vswitch.ProtoICMPv6) != f.V6 {
+	proto := uint8(vswitch.ProtoICMP)
+	if f.V6 {
+		proto = vswitch.ProtoICMPv6
+	}
+	if f.Proto != proto || f.L4 == 0 || f.L4 >= f.End {
 		return 0
 	}
 	switch t := f.B[f.L4]; {
@@ -93,26 +121,34 @@ func (n *NAT) neighbours(f *vswitch.Frame, out *vswitch.Port, port uint16) packe
 // denied counts a packet against the rule that ended it, and tells its sender.
 func (n *NAT) denied(f *vswitch.Frame, r ruling) vswitch.Action {
 	n.met(r.rule, f)
-	n.refuse(f, r.reply)
+	if f.FragOff == 0 {
+		n.refuse(f, r.reply)
+	}
 	return vswitch.Drop(r.reason)
+}
+
+// headed says whether a first fragment holds the transport header that it is
+// judged by; one that does not hides it (RFC 1858, RFC 7112).
+func headed(f *vswitch.Frame) bool {
+	size := f.End - f.L4
+	switch f.Proto {
+	case vswitch.ProtoTCP:
+		return size >= vswitch.TCPLen
+	case vswitch.ProtoUDP:
+		return size >= vswitch.UDPLen
+	case vswitch.ProtoICMP, vswitch.ProtoICMPv6:
+		return size >= vswitch.ICMPLen
+	}
+	return true
 }
 
 // betweenFragment judges a fragment by itself, since neighbours are sent what
 // came: the first has the ports, what follows passes where its protocol may.
 func (n *NAT) betweenFragment(f *vswitch.Frame, out *vswitch.Port, pass vswitch.Action) vswitch.Action {
-	port := uint16(0)
-	if f.FragOff == 0 && f.L4 != 0 {
-		port = f.DstPort()
-	}
-	q := n.neighbours(f, out, port)
+	q := n.neighbours(f, out, 0)
 	r := n.judge(&q, nil)
-	if f.FragOff != 0 && !r.ok && n.someFlow(f, out) {
+	if !r.ok && n.someFlow(f, out) {
 		return pass // the rest of what a flow's first fragment began
-	}
-	if f.FragOff == 0 && !r.ok && f.L4 != 0 && tracked(f) {
-		if i, _ := n.lookup(f); i != none {
-			return pass
-		}
 	}
 	if !r.ok {
 		return n.denied(f, r)
@@ -120,11 +156,12 @@ func (n *NAT) betweenFragment(f *vswitch.Frame, out *vswitch.Port, pass vswitch.
 	return pass
 }
 
-// someFlow says whether any flow of the fragment's protocol is open between its
-// port and out.
+// someFlow says whether a flow of the fragment's protocol is open between its
+// port and out, among the newest of either.
 func (n *NAT) someFlow(f *vswitch.Frame, out *vswitch.Port) bool {
 	for _, id := range [2]vswitch.PortID{f.In.ID, out.ID} {
-		for i := n.perPort[id].first; i != none; i = n.flows[i].nextPort {
+		i := n.perPort[id].first
+		for k := 0; i != none && k < 256; i, k = n.flows[i].nextPort, k+1 {
 			fl := &n.flows[i]
 			a, b := fl.sides[0].port, fl.sides[1].port
 			if fl.kind == kindPair && fl.proto == f.Proto && (a == f.In.ID && b == out.ID || a == out.ID && b == f.In.ID) {
@@ -136,24 +173,27 @@ func (n *NAT) someFlow(f *vswitch.Frame, out *vswitch.Port) bool {
 }
 
 // aboutFlow says whether f is an ICMP error about a flow of its sender's.
-func (n *NAT) aboutFlow(f *vswitch.Frame) bool {
+func (n *NAT) aboutFlow(f *vswitch.Frame, out *vswitch.Port) bool {
 	if f.Proto != vswitch.ProtoICMP && f.Proto != vswitch.ProtoICMPv6 || f.L4 == 0 {
 		return false
 	}
-	i, _ := n.quoted(f)
-	return i != none
+	i, s := n.quoted(f)
+	return i != none && n.flows[i].way == wayBridge && n.flows[i].sides[1-s].port == out.ID && n.stands(i)
 }
 
 // rightWay says whether an echo packet fits its flow: requests from the side
 // that opened it, replies from the other.
 func (n *NAT) rightWay(i uint32, s int, f *vswitch.Frame) bool {
 	e := echo(f)
-	if e == 0 {
-		return true
-	}
 	opener := 0
 	if n.flows[i].has(fReverse) {
 		opener = 1
+	}
+	if f.Proto == vswitch.ProtoTCP && !stray(f) {
+		return s == opener
+	}
+	if e == 0 {
+		return true
 	}
 	return (s == opener) == (e == 1)
 }
@@ -161,10 +201,10 @@ func (n *NAT) rightWay(i uint32, s int, f *vswitch.Frame) bool {
 // answer is v, or a verdict that lets f pass as the answer to a flow that its
 // receiver has opened and that this shard has no record of: one older than the
 // policy, or one that another shard keeps. Only what cannot open a flow by
-// itself is taken for that: TCP beyond a first SYN, and datagrams where the
-// receiver's own shard is another.
+// itself is taken for that: TCP beyond a first SYN, and what another shard
+// expects.
 func (n *NAT) answer(f *vswitch.Frame, v verdict) verdict {
-	if v.out == nil || !stray(f) && (!v.out.Mirror() || f.Proto == vswitch.ProtoTCP || echo(f) == 1) {
+	if v.out == nil || !stray(f) && !n.cfg.Expect.has(frameOf(f)) {
 		return v
 	}
 	q := packet{from: party{port: v.out, addr: f.Dst()}, to: party{port: f.In, addr: f.Src()}, way: v.way, proto: f.Proto, port: f.SrcPort()}
@@ -195,7 +235,10 @@ func (n *NAT) openDirect(f *vswitch.Frame, v verdict) vswitch.Action {
 		if v.way == wayRouted { // the other has a flow of its own with these numbers
 			return vswitch.Drop(vswitch.FlowLimit)
 		}
-		return vswitch.Action{Kind: vswitch.ActOutput, Port: v.out.ID}
+		return n.unrecorded(f, &to, v)
+	}
+	if echo(f) == 2 && !v.reverse {
+		return n.unrecorded(f, &to, v)
 	}
 	i := n.alloc(kindPair, f.In.ID)
 	if i == none {
@@ -203,6 +246,8 @@ func (n *NAT) openDirect(f *vswitch.Frame, v verdict) vswitch.Action {
 	}
 	if v.reverse {
 		n.flows[i].set(fReverse)
+	} else if v.out.Mirror() {
+		n.flows[i].set(fExpects) // before the answer can come
 	}
 	return n.pair(i, f, to, v)
 }
@@ -229,7 +274,11 @@ func (n *NAT) stands(i uint32) bool {
 	}
 	r := n.judge(&q, nil)
 	if r.ok {
-		fl.policy, fl.rule = n.policyGen, r.rule
+		if fl.policy = n.policyGen; fl.rule != r.rule {
+			n.account(fl)
+			fl.counted = [2]uint64{fl.packets[0] + fl.packets[1], fl.bytes[0] + fl.bytes[1]}
+			fl.rule = r.rule
+		}
 		return true
 	}
 	if fl.kind == kindTCP {
@@ -305,10 +354,14 @@ func (n *NAT) account(fl *flow) {
 	if fl.rule == noRule {
 		return
 	}
-	h := n.hit(fl.rule)
+	n.hit(fl.rule).add(fl)
+}
+
+// add counts a flow, and what it carried since it came under its rule.
+func (h *Hits) add(fl *flow) {
 	h.Flows++
-	h.Packets += fl.packets[0] + fl.packets[1]
-	h.Bytes += fl.bytes[0] + fl.bytes[1]
+	h.Packets += fl.packets[0] + fl.packets[1] - fl.counted[0]
+	h.Bytes += fl.bytes[0] + fl.bytes[1] - fl.counted[1]
 }
 
 func (n *NAT) hit(rule uint32) *Hits {
@@ -329,11 +382,21 @@ func (n *NAT) Hits() map[uint32]Hits {
 	for i := uint32(0); i < n.top; i++ {
 		if fl := &n.flows[i]; fl.kind != kindFree && fl.rule != noRule {
 			h := out[fl.rule]
-			h.Flows++
-			h.Packets += fl.packets[0] + fl.packets[1]
-			h.Bytes += fl.bytes[0] + fl.bytes[1]
+			h.add(fl)
 			out[fl.rule] = h
 		}
 	}
 	return out
+}
+
+// unrecorded sends on what may pass but opens no flow. It is not for the cache:
+// the next one may belong to a flow.
+func (n *NAT) unrecorded(f *vswitch.Frame, to *side, v verdict) vswitch.Action {
+	if v.way == wayRouted {
+		hop(f, to, v.out.Bridge().MAC)
+	}
+	if r := n.sw.Output(v.out, f.B); r != vswitch.Delivered {
+		return vswitch.Drop(r)
+	}
+	return consumed
 }

@@ -41,6 +41,24 @@ func (n *NAT) published(q *packet, dst netip.AddrPort, gateway bool, t *Trace) (
 	if x := n.pub.find(q.proto, dst, gateway); x != nil && x.reachable(dst.Addr()) {
 		return n.ruled(n.toPublished(q, &x.Publish, t), verdict{kind: verdictPair, target: x}, t), true
 	}
+	if !gateway {
+		// Of a family that the container lacks: it is reached by the listener, but
+		// rules mean it all the same.
+		for _, x := range n.pub.byTo[pubKey{q.proto, dst.Port()}] {
+			if listens(x.Host, dst, false) {
+				a := x.Target4
+				if !a.IsValid() {
+					a = x.Target6
+				}
+				p := *q
+				t.add("publish", "%s publishes port %d there, by its other family", x.Port.Label, x.ContainerPort)
+				p.way, p.to, p.port = wayPublished, party{port: x.Port, addr: a}, x.ContainerPort
+				if r := n.judge(&p, t); !r.ok {
+					return verdict{reason: r.reason, reply: r.reply, rule: r.rule, way: wayPublished}, true
+				}
+			}
+		}
+	}
 	for i := range n.pub.elsewhere[pubKey{q.proto, dst.Port()}] {
 		x := &n.pub.elsewhere[pubKey{q.proto, dst.Port()}][i]
 		v6 := dst.Addr().Is6()

@@ -33,6 +33,10 @@ func (n *NAT) Explain(p *vswitch.Port, proto uint8, dst netip.AddrPort) Explanat
 	br, ip := p.Bridge(), dst.Addr().WithZone("")
 	dst = netip.AddrPortFrom(ip, dst.Port())
 	src := sourceOf(p, ip.Is6())
+	near := neighbour(br, ip)
+	if near != nil && ip.IsLinkLocalUnicast() {
+		src = vswitch.LinkLocal(p.MAC)
+	}
 	t.add("interface", "%s on network %s", p.Name, br.Name)
 	end := func(o Outcome, r vswitch.Reason, rule uint32, to string) Explanation {
 		return Explanation{t.Steps, o, r, rule, to}
@@ -54,7 +58,7 @@ func (n *NAT) Explain(p *vswitch.Port, proto uint8, dst netip.AddrPort) Explanat
 		t.add("flood", "a group: to all of network %s", br.Name)
 		return end(Accepted, vswitch.Delivered, RuleBridge, br.Name)
 	}
-	if br.Contains(ip) && !br.IsGateway(ip) {
+	if (near != nil || br.Contains(ip)) && !br.IsGateway(ip) {
 		return n.explainNeighbour(p, proto, src, dst, t)
 	}
 	v := n.route(p, proto, src, dst, t)
@@ -83,7 +87,7 @@ func (n *NAT) Explain(p *vswitch.Port, proto uint8, dst netip.AddrPort) Explanat
 
 func (n *NAT) explainNeighbour(p *vswitch.Port, proto uint8, src netip.Addr, dst netip.AddrPort, t *Trace) Explanation {
 	br := p.Bridge()
-	out := br.PortOf(dst.Addr())
+	out := neighbour(br, dst.Addr())
 	switch {
 	case out == nil:
 		t.add("fdb", "no container of network %s has %s: nobody answers for it", br.Name, dst.Addr())
@@ -113,4 +117,18 @@ func sourceOf(p *vswitch.Port, v6 bool) netip.Addr {
 		}
 	}
 	return netip.Addr{}
+}
+
+// neighbour is the port of a bridge that has an address, its link-local one
+// among them, or nil.
+func neighbour(br *vswitch.Bridge, a netip.Addr) *vswitch.Port {
+	if p := br.PortOf(a); p != nil || !a.IsLinkLocalUnicast() {
+		return p
+	}
+	for _, p := range br.Ports() {
+		if vswitch.LinkLocal(p.MAC) == a {
+			return p
+		}
+	}
+	return nil
 }

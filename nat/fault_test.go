@@ -65,7 +65,7 @@ func (d *faulty) Read(b []byte) (int, unix.Errno) {
 		if e != 0 {
 			return 0, e
 		}
-		if neighbour(b[:n]) {
+		if isNeighbour(b[:n]) {
 			return n, 0
 		}
 		switch {
@@ -97,7 +97,7 @@ func (d *faulty) Write(b []byte) unix.Errno {
 		d.onWrite(b)
 	}
 	switch {
-	case neighbour(b):
+	case isNeighbour(b):
 	case d.chance(d.in.lose):
 		d.lost.Add(1)
 		return 0
@@ -120,9 +120,9 @@ func (d *faulty) Write(b []byte) unix.Errno {
 	return e
 }
 
-// neighbour says whether a frame is ARP or neighbour discovery, which have no
+// isNeighbour says whether a frame is ARP or neighbour discovery, which have no
 // faults: three lost ones in a row are a host that cannot be reached.
-func neighbour(b []byte) bool {
+func isNeighbour(b []byte) bool {
 	var f vswitch.Frame
 	f.Parse(nil, b)
 	return f.Class&vswitch.ClassNeighbour != 0

@@ -67,6 +67,7 @@ type flow struct {
 	policy   uint32 // the generation of the policy that let it pass
 	rule     uint32 // and the rule
 	way      way
+	counted  [2]uint64 // packets and bytes that went to rules before
 	fd       int32
 	sides    [2]side
 	chain    [2]uint32 // next in the hash bucket, by side
@@ -127,6 +128,7 @@ const (
 	fReverse     // a pair that side 1 has opened
 	fNamed       // opened by a name that the egress policy holds
 	fOtherFamily // the client's address is not of the family that the container sees
+	fExpects     // a pair whose answers another shard reads
 	fInspect     // its beginning is looked at for the name that it means
 	fGone        // the outside has reset the connection; what it sent before is still delivered
 )

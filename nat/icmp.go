@@ -231,6 +231,9 @@ func (n *NAT) icmpFromTap(f *vswitch.Frame) vswitch.Action {
 	b := f.B[f.L4:f.End]
 	switch {
 	case fl.kind == kindPair && fl.way == wayRouted:
+		if other := fl.sides[1-s].local; f.Dst() != other.netip(fl.v6) || f.Class&vswitch.ClassTTL != 0 || !n.stands(i) {
+			return vswitch.Drop(vswitch.Isolated)
+		}
 		p := n.sw.Port(fl.sides[1-s].port)
 		hop(f, &fl.sides[1-s], p.Bridge().MAC)
 		if r := n.sw.Output(p, f.B); r != vswitch.Delivered {

@@ -45,23 +45,8 @@ type plainPub struct {
 	elsewhere bool // another shard keeps it
 }
 
-// wide takes in what a switch does otherwise with its cache than without, or
-// otherwise than the model says, as things stand:
-//
-//   - TCP and UDP over IPv4 from source ports 0 to 255 and 2048 to 2303;
-//   - echo replies that belong to no flow, and two containers with one identifier;
-//   - flows to machines behind a trusted port that were silent for 300 s;
-//   - one flow with the MACs of two neighbours in turn.
-const wide = false
-
 // The ports that everything in these tests speaks to.
-var somePorts = []uint16{443, 853, 3306, 5432, 8080}
-
-func init() {
-	if wide {
-		somePorts = append(somePorts, 53, 80, 2049)
-	}
-}
+var somePorts = []uint16{53, 80, 443, 853, 2049, 3306, 5432, 8080}
 
 // Addresses of the host, and outside of it: public, private, and those that
 // answers of ours have named.
@@ -189,7 +174,7 @@ func (w *plain) randomPolicy(r *rand.Rand) Policy {
 		}
 		p.Routes = append(p.Routes, x)
 	}
-	p.Nets, p.Open, p.Egress = map[string]NetPolicy{}, map[string][]OpenPort{}, map[string]*Egress{}
+	p.Nets, p.Open, p.Public, p.Egress = map[string]NetPolicy{}, map[string][]OpenPort{}, map[string][]OpenPort{}, map[string]*Egress{}
 	for _, n := range w.nets {
 		if rarely(r, 2) {
 			p.Nets[n.name] = NetPolicy{GatewayMode(r.IntN(3)), GatewayMode(r.IntN(3)), rarely(r, 4)}
@@ -201,6 +186,9 @@ func (w *plain) randomPolicy(r *rand.Rand) Policy {
 	for _, name := range someNames {
 		for range r.IntN(3) {
 			p.Open[name] = append(p.Open[name], OpenPort{pick(r, []uint8{vswitch.ProtoTCP, vswitch.ProtoUDP}), pick(r, somePorts)})
+		}
+		if open := p.Open[name]; len(open) > 0 {
+			p.Public[name] = open[:r.IntN(len(open)+1)] // the rest is exposed only
 		}
 		if rarely(r, 5) {
 			p.Egress[name] = w.randomEgress(r)
@@ -281,7 +269,7 @@ func (w *plain) randomEgress(r *rand.Rand) *Egress {
 }
 
 // answered stands for a DNS that has given the even containers some addresses.
-func answered(container string, a netip.Addr, _ uint8, port uint16) string {
+func answered(container string, a netip.Addr, _ uint8, port uint16, _ bool) string {
 	for i, x := range namedAddrs {
 		if x == a && len(container)%2 == 0 && port != 443 {
 			return fmt.Sprintf("name%d.example", i)

@@ -58,12 +58,13 @@ type Query struct {
 
 // Config makes a NAT.
 type Config struct {
-	Outside      Outside // nil for Kernel
-	Local        Local   // nil for no DNS
-	MaxFlows     int     // of all ports together
-	PerPort      int     // flows of one port
-	HalfOpen     int     // unfinished TCP connections of one port
-	Reassemblies int     // fragmented datagrams put together at a time
+	Outside      Outside       // nil for Kernel
+	Local        Local         // nil for no DNS
+	MaxFlows     int           // of all ports together
+	PerPort      int           // flows of one port
+	HalfOpen     int           // unfinished TCP connections of one port
+	Reassemblies int           // fragmented datagrams put together at a time
+	Expect       *Expectations // shared by the NATs of a switch's shards; nil for one shard
 	Logf         func(format string, args ...any)
 }
 
@@ -236,7 +237,7 @@ func (n *NAT) resolve(f *vswitch.Frame) vswitch.Action {
 	if isDHCP(f) && (f.DstMAC().Multicast() || f.In.Bridge().IsGateway(f.Dst())) {
 		return n.dhcp(f)
 	}
-	if i, s := n.lookup(f); i != none && !n.reopens(f, i) && n.stands(i) {
+	if i, s := n.lookup(f); i != none && !n.reopens(f, i) && n.stands(i) && (n.flows[i].way != wayRouted || n.rightWay(i, s, f)) {
 		if f.Class&vswitch.ClassTTL != 0 && !f.In.Bridge().IsGateway(f.Dst()) {
 			n.timeExceeded(f)
 			return vswitch.Drop(vswitch.TTLExceeded)
@@ -431,6 +432,9 @@ func (n *NAT) drop(i uint32) {
 		n.dialled(i, ErrNoAnswer)
 	case kindPair:
 		n.pairs--
+		if f.has(fExpects) {
+			n.cfg.Expect.remove(answerOf(f))
+		}
 	case kindUDP:
 		if n.train.flow == i {
 			n.train.count = 0

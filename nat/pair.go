@@ -65,6 +65,9 @@ func (n *NAT) pair(i uint32, f *vswitch.Frame, to side, v verdict) vswitch.Actio
 	copy(a.remote[:], f.DstIP())
 	a.lport, a.rport, a.mac = f.SrcPort(), f.DstPort(), f.SrcMAC()
 	fl.sides[1] = to
+	if fl.has(fExpects) {
+		n.cfg.Expect.add(answerOf(fl))
+	}
 	n.index(i, 0)
 	n.index(i, 1)
 	n.pairs++

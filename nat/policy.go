@@ -23,7 +23,8 @@ type Policy struct {
 	Links  []Link                // what is open in spite of icc being off
 	Routes []Route               // what is open between two networks
 	Nets   map[string]NetPolicy  // by network; one that is missing has the zero value
-	Open   map[string][]OpenPort // by container: what it publishes or exposes, for routed networks and links
+	Open   map[string][]OpenPort // by container: what it publishes or exposes, for links
+	Public map[string][]OpenPort // by container: what it publishes, for routed networks
 	Egress map[string]*Egress    // by container or, under "network/" and its name, by network
 }
 
@@ -146,9 +147,10 @@ type Egress struct {
 	Mode  EgressMode
 	Allow []Allowed
 	// Named says under which name that the policy allows an answer of ours has
-	// given a to the container, while that answer lives; "" if none. It may be
-	// called from several threads. Nil without names.
-	Named func(container string, a netip.Addr, proto uint8, port uint16) string
+	// given a to the container, while that answer lives; "" if none. With ever, an
+	// answer that is over counts, too. It may be called from several threads. Nil
+	// without names.
+	Named func(container string, a netip.Addr, proto uint8, port uint16, ever bool) string
 	// Holds says whether the policy holds a name that a connection means by its
 	// TLS server name or HTTP Host. Nil with Named.
 	Holds func(name string, proto uint8, port uint16) bool
@@ -354,6 +356,10 @@ func (p *Policy) routed(q *packet, t *Trace) ruling {
 	case wayRouted:
 		return p.between(q, t)
 	case wayHost:
+		if q.loop && !p.LoopbackAll && !slices.Contains(p.LoopbackPorts, q.port) {
+			t.add("host", "the host's loopback is not open at this port")
+			return deny(RuleHost, vswitch.Refused, replyRefused)
+		}
 		if !q.loop && !p.HostAddress {
 			t.add("host", "the host's addresses are closed")
 			return deny(RuleHost, vswitch.HostAddress, replyProhibited)
@@ -384,7 +390,7 @@ func (p *Policy) between(q *packet, t *Trace) ruling {
 		t.add("route", "network %s is nat-unprotected: open for other networks", to)
 		return allow(RuleRoute)
 	case ModeRouted:
-		if q.proto == vswitch.ProtoICMP || q.proto == vswitch.ProtoICMPv6 || p.open(q.to.name(), q.proto, q.port) {
+		if q.proto == vswitch.ProtoICMP || q.proto == vswitch.ProtoICMPv6 || slices.Contains(p.Public[q.to.name()], OpenPort{q.proto, q.port}) {
 			t.add("route", "network %s is routed, and this is published", to)
 			return allow(RuleRoute)
 		}
@@ -455,8 +461,7 @@ func (p *Policy) egress(q *packet, t *Trace) ruling {
 		}
 	}
 	if e.Named != nil {
-		name := e.Named(q.from.name(), q.to.addr, q.proto, q.port)
-		if name != "" || q.named {
+		if name := e.Named(q.from.name(), q.to.addr, q.proto, q.port, q.named); name != "" {
 			t.add("egress", "%s holds %s, which our DNS has answered with this address", e.Name, name)
 			r := allow(RuleEgress)
 			r.named = true
@@ -473,7 +478,10 @@ var privateRanges = []netip.Prefix{
 	netip.MustParsePrefix("198.18.0.0/15"),                                         // RFC 2544
 	netip.MustParsePrefix("192.0.0.0/24"), netip.MustParsePrefix("192.88.99.0/24"), // RFC 6890, RFC 7526
 	netip.MustParsePrefix("fc00::/7"), netip.MustParsePrefix("fec0::/10"), // RFC 4193, RFC 3879
+	netip.MustParsePrefix("2001::/32"), netip.MustParsePrefix("64:ff9b:1::/48"), // RFC 4380, RFC 8215: they hide an IPv4 one
 }
+
+var sixToFour = netip.MustParsePrefix("2002::/16") // RFC 3056
 
 // private says whether an address is no public one. IPv6 addresses that stand
 // for an IPv4 one are judged as that.
@@ -481,9 +489,14 @@ func private(a netip.Addr) bool {
 	if forbidden(a) != vswitch.Delivered {
 		return true
 	}
-	if a.Is6() && nat64.Contains(a) {
+	if a.Is6() {
 		b := a.As16()
-		return private(netip.AddrFrom4([4]byte(b[12:])))
+		switch {
+		case nat64.Contains(a), compat.Contains(a):
+			return private(netip.AddrFrom4([4]byte(b[12:])))
+		case sixToFour.Contains(a):
+			return private(netip.AddrFrom4([4]byte(b[2:6])))
+		}
 	}
 	return slices.ContainsFunc(privateRanges, func(p netip.Prefix) bool { return p.Contains(a) })
 }
@@ -499,6 +512,13 @@ func (p *Policy) concernsBridge(b *vswitch.Bridge) bool {
 	})
 }
 
+var (
+	groups     = netip.MustParsePrefix("224.0.0.0/4")
+	groups6    = netip.MustParsePrefix("ff00::/8")
+	links6     = netip.MustParsePrefix("fe80::/10")
+	broadcast4 = netip.AddrFrom4([4]byte{255, 255, 255, 255})
+)
+
 // mayBeOn says whether a container of b could be what m means, now or later.
 func (m *Match) mayBeOn(b *vswitch.Bridge) bool {
 	if m.Not {
@@ -506,7 +526,7 @@ func (m *Match) mayBeOn(b *vswitch.Bridge) bool {
 	}
 	switch m.Kind {
 	case MatchPrefix:
-		return b.Subnet.IsValid() && b.Subnet.Overlaps(m.Prefix) || b.Subnet6.IsValid() && b.Subnet6.Overlaps(m.Prefix)
+		return groups.Overlaps(m.Prefix) || groups6.Overlaps(m.Prefix) || links6.Overlaps(m.Prefix) || m.Prefix.Contains(broadcast4) || b.Subnet.IsValid() && b.Subnet.Overlaps(m.Prefix) || b.Subnet6.IsValid() && b.Subnet6.Overlaps(m.Prefix)
 	case MatchNetwork:
 		return m.Name == b.Name
 	case MatchOutside, MatchHost:

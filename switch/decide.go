@@ -34,6 +34,9 @@ type Gateway interface {
 	// Between decides about an IP packet from one port of a bridge to another, where
 	// the bridge asks. It answers as Resolve.
 	Between(f *Frame, out *Port) Action
+	// Group says whether a packet for a group, or for an unknown neighbour, may go
+	// to one of a bridge's ports, where the bridge asks: Delivered, or why not.
+	Group(f *Frame, out *Port) Reason
 	// Deliver takes a frame of a flow that Resolve named. It returns false if the
 	// flow is no more: the frame is then decided anew.
 	Deliver(f *Frame, flow, gen uint32) bool
@@ -86,11 +89,14 @@ func (s *Switch) generations(p *Port, a Action) uint64 {
 }
 
 // refresh carries out a cached flow's side effects, at most once a second. It
-// returns false if the destination has aged, which no generation tells.
+// returns false if an address has aged, which no generation tells.
 func (s *Switch) refresh(f *Frame, e *cacheEntry) bool {
 	p, fdb, dst := f.In, f.In.bridge.fdb, f.DstMAC()
-	if (e.act.Kind == ActOutput || e.act.Reason == Reflected) && dst != p.bridge.MAC && fdb.find(dst, s.now32) == fdbNone {
+	if (e.act.Kind == ActOutput || e.act.Kind == ActGateway || e.act.Reason == Reflected) && dst != p.bridge.MAC && fdb.find(dst, s.now32) == fdbNone {
 		return false
+	}
+	if e.src != fdbNone && fdb.find(f.SrcMAC(), s.now32) == fdbNone {
+		return false // forgotten meanwhile: to be learned anew, which others' decisions must hear of
 	}
 	e.seen = s.now32
 	if e.src != fdbNone && fdb.entries[e.src].generation == e.srcGen && fdb.entries[e.src].port == p.ID {
@@ -184,6 +190,9 @@ func (s *Switch) decide(f *Frame) (Action, uint32) {
 		return Drop(ICC), i
 	}
 	if dst.Multicast() {
+		if asks && !forGroup(f, br) {
+			return Drop(UnicastInGroup), i
+		}
 		return s.group(f, dst), i
 	}
 	at := br.fdb.find(dst, s.now32)
@@ -242,6 +251,19 @@ func (s *Switch) block(p *Port, src MAC) {
 	p.blockedUntil = s.now32 + fdbLoopBlock
 	p.gen++
 	s.logf("port %s: %s jumps between ports: blocked for %d s, a loop outside of the switch", p.Name, src, fdbLoopBlock)
+}
+
+// forGroup says whether an IP packet is for a group or for all of the bridge.
+func forGroup(f *Frame, br *Bridge) bool {
+	a := f.Dst()
+	if a.IsMulticast() {
+		return true
+	}
+	if !a.Is4() {
+		return false
+	}
+	b := a.As4()
+	return b == [4]byte{255, 255, 255, 255} || br.Subnet.IsValid() && br.Subnet.Contains(a) && !br.Subnet.Contains(a.Next())
 }
 
 // group decides about multicast and broadcast: what asks for the gateway is

@@ -27,6 +27,7 @@ const (
 	Isolated
 	ICC
 	Internal
+	UnicastInGroup
 	Rule
 	Egress
 	RateLimit
@@ -88,6 +89,7 @@ var reasonTable = [NumReasons]ReasonInfo{
 	Loop:              {"loop", "Two ports are joined outside of the switch: addresses jump between them.", "Take one of the two links away; the port opens again by itself."},
 	ICC:               {"icc", "Containers of this network do not reach each other (icc is off).", "Create the network without `com.docker.network.bridge.enable_icc=false`, or publish the port."},
 	Internal:          {"internal", "The network is internal: nothing is routed off it.", "Put the container on another network, too."},
+	UnicastInGroup:    {"unicast-in-group", "A packet for one address came in a frame for all, which rules are not asked about.", "A program in the container has a wrong neighbour entry, or tries to get around a rule."},
 	Rule:              {"rule", "A rule of yours drops or rejects it.", "`tapswitch rule ls` shows the rules with what each has met; `tapswitch rule rm ID` takes one away."},
 	Egress:            {"egress", "The container's egress policy does not hold the destination.", "Widen the policy, or give the container another: `egress: all`."},
 	RateLimit:         {"rate-limit", "The interface has been sent more than its rate lets through, or more than is held for it.", "Raise the container's rate: `tapswitch update NAME --rate-in 100mbit`."},

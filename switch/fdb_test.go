@@ -1,6 +1,7 @@
 package vswitch_test
 
 import (
+	"net/netip"
 	"testing"
 	"time"
 
@@ -537,5 +538,26 @@ func TestLoopOfContainersIsSpoofing(t *testing.T) {
 	settle(t, n, p.Port, q.Port)
 	if p.Stats.Drops[vswitch.SpoofedMAC] != 1 || q.Stats.Drops[vswitch.SpoofedMAC] != 1 || a.Stats.RxFrames != 0 {
 		t.Errorf("p dropped %v, q %v; a heard itself %d times", p.Dropped(), q.Dropped(), a.Stats.RxFrames)
+	}
+}
+
+// A machine that was silent for long and speaks again in a flow of before is
+// found again, by those, too, who were told meanwhile that nobody has it.
+func TestAgedSourceIsFoundAgain(t *testing.T) {
+	n := switchtest.NewNet(t)
+	br := n.AddBridge(vswitch.BridgeConfig{Name: "bridge", MTU: 1500, Subnet: netip.MustParsePrefix("172.17.0.0/16"), Gateway: netip.MustParseAddr("172.17.0.1"), NoICC: true})
+	br.Ask = true // a rule lets these two speak; nothing floods here
+	a, vm := n.Host(br, "a", "172.17.0.2"), n.Trusted(br, "vm", "172.17.0.9")
+	said := switchtest.Packet{SrcMAC: vmMAC(1), DstMAC: a.MAC, Src: netip.MustParseAddr("172.17.0.10"), Dst: a.Addrs[0]}.UDP(1, 2, nil)
+	asked := switchtest.Packet{SrcMAC: a.MAC, DstMAC: vmMAC(1), Src: a.Addrs[0], Dst: netip.MustParseAddr("172.17.0.10")}.UDP(2, 1, nil)
+	vm.Send(said)
+	vm.Send(said) // decided, and in the cache
+	n.Clock.Advance(301 * time.Second)
+	a.Send(asked)
+	vm.Dev.Take()
+	vm.Send(said)
+	a.Send(asked)
+	if got := len(vm.Dev.Take()); got != 1 {
+		t.Errorf("%d frames reached it", got)
 	}
 }

@@ -80,6 +80,7 @@ func (s *Switch) write(p *Port, b []byte) Reason {
 // there is no drop.
 func (s *Switch) flood(f *Frame) {
 	worst, sent := Delivered, false
+	asks := f.In.bridge.Ask && f.IP() && f.Class&(ClassNeighbour|ClassControl) == 0 && s.gateway != nil
 	unknown := f.Class&ClassGroup == 0
 	if unknown {
 		worst = UnknownMAC
@@ -91,6 +92,12 @@ func (s *Switch) flood(f *Frame) {
 		if p.blockedUntil > s.now32 {
 			worst = Loop
 			continue
+		}
+		if asks {
+			if r := s.gateway.Group(f, p); r != Delivered {
+				worst = r
+				continue
+			}
 		}
 		if r := s.Output(p, f.B); r != Delivered {
 			worst = r

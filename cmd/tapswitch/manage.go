@@ -265,6 +265,9 @@ func portsOf(c *api.Container) string {
 }
 
 func hostPort(p api.Port) string {
+	if p.HostIP == "" {
+		return "routed" // by the container's own address alone
+	}
 	if strings.Contains(p.HostIP, ":") {
 		return fmt.Sprintf("[%s]:%d", p.HostIP, p.HostPort)
 	}

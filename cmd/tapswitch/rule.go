@@ -105,7 +105,7 @@ func ruleRemoveCommand(what string) *cobra.Command {
 				return err
 			}
 			for _, a := range args {
-				if err := c.Do("DELETE", "/rules/"+client.Escape(a), nil, nil); err != nil {
+				if err := c.Do("DELETE", "/"+what+"s/"+client.Escape(a), nil, nil); err != nil {
 					return err
 				}
 				fmt.Println(a)

@@ -297,3 +297,119 @@ func TestNameServers(t *testing.T) {
 	}
 	l.fails(1, nil, "exec", "c1", prog, "lookup", "db.corp.example") // and the domain is gone
 }
+
+// What was made by command stands in its place among the file's, whatever the
+// file does, and holds before the first container runs.
+func TestRulesKeepTheirPlaces(t *testing.T) {
+	b := newBench(t)
+	const rules = `
+rules:
+  - {from: "container:c1", to: "container:plain", action: accept}
+  - {action: accept, comment: last}
+`
+	file := b.write("c.yaml", twoBridges+rules)
+	b.up("-c", file)
+	id := strings.TrimSpace(b.ok("rule", "add", "--at", "2", "--from", "c1", "--to", "c2", "--action", "drop"))
+	stands := func(when string, at int) {
+		t.Helper()
+		l := b.rules()
+		if len(l) < at || itoa(int(l[at-1].ID)) != id {
+			t.Errorf("%s: the rules are %+v", when, l)
+		}
+		if r := b.try("rule", "test", "c1", "c2:80"); r.code != 1 {
+			t.Errorf("%s: rule test says %s", when, r.out)
+		}
+	}
+	stands("at first", 2)
+	b.ok("reload")
+	stands("after a reload", 2)
+	b.write("c.yaml", twoBridges+rules+"  - {from: 192.0.2.1, action: drop}\n")
+	b.ok("reload")
+	stands("with one more in the file", 2)
+	b.ok("down")
+	b.up("-c", file)
+	stands("after a restart", 2)
+	b.fails(3, []string{"no route " + id}, "route", "rm", id)
+
+	b.ok("egress", "add", "mine", "192.0.2.1")
+	b.write("c.yaml", twoBridges+"egress:\n  - {name: mine, allow: [198.51.100.1]}\n")
+	b.fails(1, []string{"mine", "egress rm"}, "reload")
+	b.write("c.yaml", twoBridges+"egress:\n  - {name: files, allow: [198.51.100.1]}\n")
+	b.ok("reload")
+	b.ok("run", "-d", "--name", "user", "--egress", "files", "--", prog, "hold")
+	b.write("c.yaml", twoBridges)
+	b.fails(1, []string{"files", "container:user"}, "reload")
+}
+
+// A container that was not made leaves nothing to the next of its name; nor
+// does one that has left its network.
+func TestPolicyOfTheGone(t *testing.T) {
+	b := newBench(t)
+	file := b.write("c.yaml", `
+networks:
+  - {name: apart, subnet: 172.26.0.0/16, icc: false}
+  - {name: street, subnet: 172.27.0.0/16}
+  - {name: routed, subnet: 172.28.0.0/16, gateway_mode: routed}
+  - {name: inner, subnet: 172.29.0.0/16, internal: true}
+containers:
+  - {name: db, networks: [apart], ip: 172.26.0.3, expose: [80]}
+  - {name: stranger, networks: [street]}
+`)
+	b.up("-c", file)
+	b.start("exec", "db", "--", prog, "serve", "80").expect("listening")
+	b.fails(127, nil, "run", "-d", "--name", "x", "--net", "apart", "--link", "db", "--", "/nosuch")
+	b.try("rm", "-f", "x")
+	b.ok("run", "-d", "--name", "x", "--net", "apart", "--", prog, "hold")
+	b.asks("x", "tcp", "172.26.0.3:80", silent)
+
+	b.ok("run", "-d", "--name", "web", "--net", "routed:ip=172.28.0.9", "-p", "80", "--", prog, "serve", "80")
+	b.start("logs", "-f", "web").expect("listening")
+	b.asks("stranger", "tcp", "172.28.0.9:80", "from 172.27.0.")
+	if got := b.ok("port", "web"); got != "80/tcp -> routed" {
+		t.Errorf("port: %q", got)
+	}
+	b.ok("network", "connect", "inner", "web")
+	b.ok("network", "disconnect", "routed", "web")
+	b.ok("network", "connect", "--ip", "172.28.0.9", "routed", "web")
+	b.asks("stranger", "tcp", "172.28.0.9:80", silent)
+
+	// What is exposed alone is not open there; and all of it is published once,
+	// however often it is made again.
+	b.ok("run", "-d", "--name", "all", "--net", "street", "-P", "--expose", "80", "--", prog, "hold")
+	before := b.ok("port", "all")
+	b.ok("down")
+	b.up("-c", file)
+	if got := b.ok("port", "all"); got != before {
+		t.Errorf("published: %q, then %q", before, got)
+	}
+	b.fails(125, []string{"conflicting"}, "run", "--rm", "--net", "host", "--egress", "none", "--", "true")
+	b.fails(1, []string{"enable_iccc"}, "network", "create", "-o", "com.docker.network.bridge.enable_iccc=false", "typo")
+	long := b.write("long", "x -> db:80 drop\n# "+strings.Repeat("x", 70000)+"\nx -> db:80 accept\n")
+	if r := b.try("verify", long); r.code != 1 || !strings.Contains(r.out, "1 of 2 hold") {
+		t.Errorf("verify: %d %s", r.code, r.out)
+	}
+}
+
+// On several threads, too, who may only answer sends nothing by itself.
+func TestOneWayAcrossThreads(t *testing.T) {
+	b := newBench(t)
+	b.up("--ephemeral", "-c", b.write("c.yaml", "threads: 3\n"+twoBridges+`
+rules:
+  - {from: "container:c2", to: "container:c1", action: drop}
+  - {from: "container:c2", to: "container:plain", action: drop}
+  - {from: "container:plain", to: "container:c1", action: drop}
+`))
+	for _, c := range []string{"c1", "c2", "plain"} {
+		b.start("exec", c, "--", prog, "serve", "80").expect("listening")
+	}
+	for _, c := range []struct{ from, to, want string }{
+		{"c2", "172.17.0.2:80", silent}, {"c2", "172.17.0.4:80", silent}, {"plain", "172.17.0.2:80", silent},
+		{"c1", "172.17.0.3:80", "from 172.17.0.2:"}, {"plain", "172.17.0.3:80", "from 172.17.0.4:"}, {"c1", "172.17.0.4:80", "from 172.17.0.2:"},
+		{"c2", "172.17.0.2:80", silent}, {"c2", "172.17.0.4:80", silent}, {"plain", "172.17.0.2:80", silent},
+	} {
+		b.asks(c.from, "udp", c.to, c.want)
+		b.asks(c.from, "tcp", c.to, c.want)
+	}
+	b.ok("exec", "c1", prog, "ping", "172.17.0.3")
+	b.fails(askSilence, nil, "exec", "c2", prog, "ping", "172.17.0.2", "300ms")
+}

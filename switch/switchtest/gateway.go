@@ -57,6 +57,9 @@ func (g *Gateway) Between(f *vswitch.Frame, out *vswitch.Port) vswitch.Action {
 	return g.Judge(f, out)
 }
 
+// Group lets all pass.
+func (g *Gateway) Group(*vswitch.Frame, *vswitch.Port) vswitch.Reason { return vswitch.Delivered }
+
 // Deliver keeps a copy of the frame, if its flow is alive.
 func (g *Gateway) Deliver(f *vswitch.Frame, flow, gen uint32) bool {
 	if g.Alive != nil && !g.Alive(flow, gen) {

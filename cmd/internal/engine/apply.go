@@ -56,6 +56,18 @@ func (e *Engine) refuse(c *configs.Config) error {
 			}
 		}
 	}
+	named := func(name string) bool {
+		return slices.ContainsFunc(c.Egress, func(x configs.Egress) bool { return x.Name == name })
+	}
+	for name, x := range e.egress {
+		users := slices.DeleteFunc(e.viewEgress(name).Users, e.ofFile)
+		switch {
+		case x.origin != "file" && named(name):
+			return api.Errorf(api.Conflict, "egress policy %s is there already, made by command", name).WithHint("remove it first: tapswitch egress rm %s", name)
+		case x.origin == "file" && !named(name) && len(users) > 0:
+			return api.Errorf(api.Conflict, "egress policy %s goes, but %s has it", name, strings.Join(users, ", ")).WithHint("remove that first")
+		}
+	}
 	for _, x := range e.sortedContainers() {
 		if x.origin == "file" {
 			continue
@@ -70,6 +82,16 @@ func (e *Engine) refuse(c *configs.Config) error {
 		}
 	}
 	return nil
+}
+
+// ofFile says whether a user of a policy, container:NAME or network:NAME, comes
+// from the file. The lock is held.
+func (e *Engine) ofFile(user string) bool {
+	kind, name, _ := strings.Cut(user, ":")
+	if kind == "network" {
+		return e.networks[name] != nil && e.networks[name].origin == "file"
+	}
+	return e.names[name] != nil && e.names[name].origin == "file"
 }
 
 // difference lists containers of the file to be taken away, and those to be
@@ -169,16 +191,19 @@ func (e *Engine) createAll(list []configs.Container) error {
 		mu.Unlock()
 	}
 	slots := make(chan struct{}, 8)
-	guests := func(c configs.Container) int {
-		if len(c.Networks) > 0 && strings.HasPrefix(c.Networks[0].Network, modeContainer) {
+	level := func(c configs.Container) int { // of those that others need
+		switch {
+		case len(c.Networks) > 0 && strings.HasPrefix(c.Networks[0].Network, modeContainer):
+			return 2
+		case len(c.Links) > 0:
 			return 1
 		}
 		return 0
 	}
-	slices.SortStableFunc(list, func(a, b configs.Container) int { return guests(a) - guests(b) })
-	for _, c := range list {
-		if guests(c) == 1 {
-			wg.Wait() // for those whose network it is
+	slices.SortStableFunc(list, func(a, b configs.Container) int { return level(a) - level(b) })
+	for i, c := range list {
+		if i > 0 && level(c) > level(list[i-1]) {
+			wg.Wait()
 		}
 		finish, err := e.createConfigured(c)
 		if err != nil {
@@ -186,7 +211,9 @@ func (e *Engine) createAll(list []configs.Container) error {
 			continue
 		}
 		e.mu.Lock()
-		e.names[c.Name].order = place[c.Name]
+		if x := e.names[c.Name]; x != nil {
+			x.order = place[c.Name]
+		}
 		e.mu.Unlock()
 		wg.Add(1)
 		slots <- struct{}{}
@@ -301,6 +328,10 @@ func (e *Engine) Made() string {
 		}
 		b.WriteByte('\n')
 		for _, p := range c.ports {
+			if !p.addr.IsValid() {
+				fmt.Fprintf(&b, "published %s:%d/%s, routed\n", c.name, p.spec.ContainerPort, p.spec.Proto)
+				continue
+			}
 			fmt.Fprintf(&b, "published %s -> %s:%d/%s\n", p.addr, c.name, p.spec.ContainerPort, p.spec.Proto)
 		}
 	}

@@ -168,16 +168,18 @@ func (e *Engine) bindPorts(gw *endpoint, specs []string) (out []*published, err 
 			if !s.HostIP.IsValid() {
 				s.HostIP = n.HostBinding
 			}
+			// Where it is reached directly the host's port is not bound.
 			routed4, routed6 := n.Mode4 == "routed", n.Mode6 == "routed"
-			if routed4 || routed6 { // reached directly: the host's port is not bound
-				out = append(out, &published{spec: s, fd: -1, live: true})
-			}
 			if routed4 && (routed6 || !n.Subnet6.IsValid()) {
+				out = append(out, &published{spec: s, fd: -1, live: true})
 				continue
 			}
 			ls, chosen, err := forward.Listen(s)
 			if err != nil {
 				return out, e.portError(s, err)
+			}
+			if routed4 || routed6 {
+				out = append(out, &published{spec: chosen, fd: -1, live: true})
 			}
 			for _, l := range ls {
 				if v4 := l.Addr.Addr().Is4(); v4 && routed4 || !v4 && routed6 {

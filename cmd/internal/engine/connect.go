@@ -184,6 +184,7 @@ func (e *Engine) Disconnect(network, name string) error {
 	if heir != nil {
 		err = e.inherit(c, heir, moving)
 	}
+	e.policyOf(c)
 	e.rewriteFiles(c)
 	e.save()
 	return err

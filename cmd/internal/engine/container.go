@@ -139,6 +139,7 @@ func (e *Engine) forget(c *container) {
 	}
 	e.mu.Unlock()
 	e.publishNames()
+	e.policyOf(c) // its links, egress and open ports are nobody's
 }
 
 // Create makes a container and starts its command; files are its standard
@@ -177,7 +178,7 @@ func (e *Engine) prepare(req api.Create, files []int, from any) (c *container, f
 		case kind == kindHold:
 			closeFDs(files)
 			return nil, nil, api.Errorf(api.BadRequest, "a container without a command has nothing on the host's network")
-		case req.PlainTAP || req.Spoof:
+		case req.PlainTAP || req.Spoof || req.Egress != "" || req.Shape != (api.Shape{}) || len(req.Links) > 0:
 			closeFDs(files)
 			return nil, nil, api.Errorf(api.BadRequest, "conflicting options: the host's network has no interface of ours")
 		}

@@ -134,9 +134,19 @@ func (n *network) aux(list map[string]string) error {
 	return nil
 }
 
-// options reads Docker's options; as there, an unknown one is a note and no
-// more.
+// noMeaning are options that there is nothing for here; what they ask for makes
+// no difference to anybody.
+var noMeaning = []string{"com.docker.network.bridge.name", "com.docker.network.bridge.default_bridge", "com.docker.network.advertise_addr_nmsgs", "com.docker.network.advertise_addr_ms"}
+
+// options reads Docker's options. One of Docker's that is not known is an error:
+// it may be a typing error in one that closes something.
 func options(c *configs.Network, o map[string]string) error {
+	known := slices.Concat(notYet, noMeaning, []string{optICC, optMTU, optMasquerade, optMode4, optMode6, optBinding, optPrefix})
+	for k := range o {
+		if strings.HasPrefix(k, "com.docker.") && !slices.Contains(known, k) {
+			return api.Errorf(api.BadRequest, "option %s is not known", k).WithHint("there are %s", strings.Join(known[len(notYet)+len(noMeaning):], ", "))
+		}
+	}
 	for _, k := range notYet {
 		if _, is := o[k]; is {
 			return api.Errorf(api.Failed, "option %s: not yet", k)
@@ -167,7 +177,9 @@ func options(c *configs.Network, o map[string]string) error {
 		}
 		c.HostBinding = a
 	}
-	c.IfPrefix = o[optPrefix]
+	if c.IfPrefix = o[optPrefix]; c.IfPrefix != "" && !configs.InterfaceName(c.IfPrefix+"99") {
+		return api.Errorf(api.BadRequest, "failed to parse %s value: %q begins no interface's name", optPrefix, c.IfPrefix)
+	}
 	if v, is := o[optMTU]; is {
 		n, err := strconv.Atoi(v)
 		if err != nil {

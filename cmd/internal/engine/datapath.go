@@ -21,6 +21,9 @@ func newDatapath(threads int, sc vswitch.Config, nc nat.Config) (*datapath, erro
 		return nil, err
 	}
 	d := &datapath{Group: g}
+	if len(g.Shards) > 1 {
+		nc.Expect = nat.NewExpectations()
+	}
 	for _, s := range g.Shards {
 		n, err := nat.New(s, nc)
 		if err != nil {

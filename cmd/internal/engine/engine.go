@@ -75,8 +75,9 @@ type Engine struct {
 	rules      []*ruleEntry // in their order; a change makes a new list
 	routes     []*ruleEntry
 	egress     map[string]*egressEntry
-	lastRule   uint32     // the highest number that a rule has had
-	policy     nat.Policy // as the gateways have it
+	kept       []*keptRule // until the first configuration is applied
+	lastRule   uint32      // the highest number that a rule has had
+	policy     nat.Policy  // as the gateways have it
 	openings   *forward.Openings
 	socks      net.Listener // under applying
 	socksAt    string

@@ -25,8 +25,8 @@ func (e *Engine) checkLinks(req *api.Create, eps []*endpoint) error {
 		if !nameRE.MatchString(name) || has && !nameRE.MatchString(alias) {
 			return api.Errorf(api.BadRequest, "bad format for links: %s", l).WithHint("write --link CONTAINER:ALIAS")
 		}
-		if req.Origin == "file" {
-			continue
+		if req.Origin == "file" || !e.restored {
+			continue // what it is linked to may be made behind it
 		}
 		c, err := e.find(name)
 		if err != nil {

@@ -12,6 +12,7 @@ import (
 	"tapswitch/configs"
 	"tapswitch/forward"
 	"tapswitch/nat"
+	"tapswitch/switch"
 )
 
 // nameTable is a snapshot of all names, read by DNS without a lock.
@@ -46,11 +47,15 @@ func (e *Engine) publishNames() {
 		for _, ep := range c.endpoints {
 			t.add(c, ep)
 			on = append(on, ep.net.cfg.Name)
-			t.owners[scope(ep.net.cfg.Name, ep.ip)], t.owners[scope(ep.net.cfg.Name, ep.ip6)] = c.name, c.name
+			for _, a := range ep.addresses() {
+				t.owners[scope(ep.net.cfg.Name, a)] = c.name
+			}
 		}
 		if len(on) > 1 {
 			for _, ep := range c.endpoints {
-				t.scopes[scope(ep.net.cfg.Name, ep.ip)], t.scopes[scope(ep.net.cfg.Name, ep.ip6)] = on, on
+				for _, a := range ep.addresses() {
+					t.scopes[scope(ep.net.cfg.Name, a)] = on
+				}
 			}
 		}
 	}
@@ -83,6 +88,11 @@ func (t *nameTable) add(c *container, ep *endpoint) {
 	if ep.ip6.IsValid() {
 		t.reverse[br][ep.ip6] = c.name + "." + br
 	}
+}
+
+// addresses are those that an endpoint may ask from.
+func (ep *endpoint) addresses() []netip.Addr {
+	return []netip.Addr{ep.ip, ep.ip6, vswitch.LinkLocal(ep.mac)}
 }
 
 // scope names who asks: a container that is on several networks knows the names
@@ -145,7 +155,9 @@ func (e *Engine) Local(_ string, a netip.Addr) bool {
 // told is forward.DNSConfig.Told: what a container has been told it may use, if
 // its egress policy holds the name.
 func (e *Engine) told(scope, name string, addrs []netip.Addr, ttl time.Duration) {
-	if owner := e.table.Load().owners[scope]; owner != "" && len(*e.askers.Load()) > 0 {
+	owner := e.table.Load().owners[scope]
+	bridge, _, _ := strings.Cut(scope, " ")
+	if f := e.askerOf(owner, bridge); f != nil && owner != "" {
 		e.openings.Add(owner, name, addrs, ttl)
 	}
 }

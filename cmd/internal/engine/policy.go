@@ -24,6 +24,12 @@ type ruleEntry struct {
 	origin string
 }
 
+// keptRule is a rule of the state file with its place.
+type keptRule struct {
+	ruleEntry
+	at int
+}
+
 // egressEntry is a policy with its entries as read.
 type egressEntry struct {
 	cfg    configs.Egress
@@ -62,7 +68,7 @@ func (e *Engine) buildPolicy() nat.Policy {
 		c = e.start.Config.Config
 	}
 	p := nat.Policy{LoopbackAll: c.Host.Loopback.All, LoopbackPorts: c.Host.Loopback.List, HostAddress: c.Host.Address, HostAddrs: hostAddrs(),
-		Intercept: c.DNS.Intercept, NoForward: !c.Forward, Nets: make(map[string]nat.NetPolicy), Open: make(map[string][]nat.OpenPort), Egress: make(map[string]*nat.Egress)}
+		Intercept: c.DNS.Intercept, NoForward: !c.Forward, Nets: make(map[string]nat.NetPolicy), Open: make(map[string][]nat.OpenPort), Public: make(map[string][]nat.OpenPort), Egress: make(map[string]*nat.Egress)}
 	for _, r := range e.rules {
 		p.Rules = append(p.Rules, ruleOf(r))
 	}
@@ -87,6 +93,9 @@ func (e *Engine) buildPolicy() nat.Policy {
 		}
 		if open := c.open(); len(open) > 0 {
 			p.Open[c.name] = open
+		}
+		if public := c.public(); len(public) > 0 {
+			p.Public[c.name] = public
 		}
 	}
 	return p
@@ -120,11 +129,17 @@ func (c *container) egress() string {
 	return c.create.Egress
 }
 
-// open are the ports that the container publishes or exposes.
-func (c *container) open() (out []nat.OpenPort) {
+// public are the ports that the container publishes.
+func (c *container) public() (out []nat.OpenPort) {
 	for _, p := range c.ports {
 		out = append(out, nat.OpenPort{Proto: uint8(p.spec.Proto), Port: p.spec.ContainerPort})
 	}
+	return out
+}
+
+// open are the ports that the container publishes or exposes.
+func (c *container) open() (out []nat.OpenPort) {
+	out = c.public()
 	for _, s := range c.create.Expose {
 		x, err := configs.ParseExpose(s)
 		if err != nil {
@@ -176,13 +191,13 @@ func (e *Engine) egressList(name string) *nat.Egress {
 	if len(names) > 0 {
 		out.Holds = func(name string, proto uint8, port uint16) bool {
 			return slices.ContainsFunc(names, func(a configs.Allowed) bool {
-				return forward.MatchName(a.Name, name) && (a.Proto == "" || protocols[a.Proto] == proto) && (a.First == 0 || a.First <= port && port <= a.Last)
+				return forward.MatchName(a.Name, name) && (a.Proto == "" || protocols[a.Proto] == plainProto(proto)) && (a.First == 0 || a.First <= port && port <= a.Last)
 			})
 		}
-		out.Named = func(container string, to netip.Addr, proto uint8, port uint16) string {
-			for _, told := range e.openings.Names(container, to) {
+		out.Named = func(container string, to netip.Addr, proto uint8, port uint16, ever bool) string {
+			for _, told := range e.openings.Names(container, to, ever) {
 				for _, a := range names {
-					if forward.MatchName(a.Name, told) && (a.Proto == "" || protocols[a.Proto] == proto) && (a.First == 0 || a.First <= port && port <= a.Last) {
+					if forward.MatchName(a.Name, told) && (a.Proto == "" || protocols[a.Proto] == plainProto(proto)) && (a.First == 0 || a.First <= port && port <= a.Last) {
 						return told
 					}
 				}
@@ -191,6 +206,14 @@ func (e *Engine) egressList(name string) *nat.Egress {
 		}
 	}
 	return out
+}
+
+// plainProto is a protocol as people name it: icmp is one.
+func plainProto(p uint8) uint8 {
+	if p == vswitch.ProtoICMPv6 {
+		return vswitch.ProtoICMP
+	}
+	return p
 }
 
 func portsOf(a configs.Allowed) []nat.PortRange {
@@ -302,25 +325,26 @@ func (e *Engine) party(s, action string) (string, error) {
 	return s, err
 }
 
-// RemoveRule takes a rule or a route away.
-func (e *Engine) RemoveRule(id uint32) error {
+// RemoveRule takes a rule away, or a route.
+func (e *Engine) RemoveRule(id uint32, route bool) error {
+	list, what := &e.rules, "rule"
+	if route {
+		list, what = &e.routes, "route"
+	}
 	e.mu.Lock()
-	found := false
-	for _, list := range []*[]*ruleEntry{&e.rules, &e.routes} {
-		i := slices.IndexFunc(*list, func(r *ruleEntry) bool { return r.id == id })
-		if i < 0 {
-			continue
-		}
-		if (*list)[i].origin == "file" {
-			e.mu.Unlock()
-			return api.Errorf(api.Conflict, "rule %d stands in the configuration", id).WithHint("take it out of the file, then: tapswitch reload")
-		}
+	i := slices.IndexFunc(*list, func(r *ruleEntry) bool { return r.id == id })
+	var err error
+	switch {
+	case i < 0:
+		err = api.Errorf(api.NotFound, "no %s %d", what, id).WithHint("tapswitch %s ls lists them", what)
+	case (*list)[i].origin == "file":
+		err = api.Errorf(api.Conflict, "%s %d stands in the configuration", what, id).WithHint("take it out of the file, then: tapswitch reload")
+	default:
 		*list = slices.Delete(slices.Clone(*list), i, i+1)
-		found = true
 	}
 	e.mu.Unlock()
-	if !found {
-		return api.Errorf(api.NotFound, "no rule %d", id).WithHint("tapswitch rule ls and tapswitch route ls list them")
+	if err != nil {
+		return err
 	}
 	e.refreshPolicy()
 	e.save()
@@ -387,6 +411,14 @@ func (e *Engine) applyPolicies(c *configs.Config) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.rules, e.routes = e.replaced(e.rules, c.Rules), e.replaced(e.routes, c.Routes)
+	for _, r := range e.kept { // of the state file: to their places among the file's
+		list := &e.rules
+		if r.rule.Action == configs.ActionRoute {
+			list = &e.routes
+		}
+		*list = slices.Insert(*list, min(r.at, len(*list)), &r.ruleEntry)
+	}
+	e.kept = nil
 	for name, x := range e.egress {
 		if x.origin == "file" {
 			delete(e.egress, name)
@@ -398,13 +430,10 @@ func (e *Engine) applyPolicies(c *configs.Config) {
 }
 
 func (e *Engine) replaced(list []*ruleEntry, file []configs.Rule) []*ruleEntry {
-	at := slices.IndexFunc(list, func(r *ruleEntry) bool { return r.origin == "file" })
-	var old, rest []*ruleEntry
+	var old []*ruleEntry
 	for _, r := range list {
 		if r.origin == "file" {
 			old = append(old, r)
-		} else {
-			rest = append(rest, r)
 		}
 	}
 	var fresh []*ruleEntry
@@ -417,8 +446,21 @@ func (e *Engine) replaced(list []*ruleEntry, file []configs.Rule) []*ruleEntry {
 		}
 		fresh = append(fresh, &ruleEntry{id: e.ruleID(0), rule: r, origin: "file"})
 	}
-	if at < 0 || at > len(rest) {
-		at = len(rest)
+	// The others stay behind the rule of the file that they stood behind, or the
+	// nearest before it that is still there.
+	var last *ruleEntry
+	behind := make(map[*ruleEntry][]*ruleEntry)
+	for _, r := range list {
+		switch {
+		case r.origin != "file":
+			behind[last] = append(behind[last], r)
+		case slices.Contains(fresh, r):
+			last = r
+		}
 	}
-	return slices.Insert(rest, at, fresh...)
+	out := behind[nil]
+	for _, r := range fresh {
+		out = append(append(out, r), behind[r]...)
+	}
+	return out
 }

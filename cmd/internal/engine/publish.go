@@ -93,6 +93,9 @@ func (e *Engine) Unpublish(name string, specs []string) ([]api.Port, error) {
 
 // is says whether w means p.
 func (p *published) is(w forward.Spec) bool {
+	if !p.addr.IsValid() { // routed
+		return p.spec.Proto == w.Proto && p.spec.ContainerPort == w.ContainerPort
+	}
 	return p.spec.Proto == w.Proto && p.spec.ContainerPort == w.ContainerPort && (w.HostPort == 0 || w.HostPort <= p.addr.Port() && p.addr.Port() <= w.HostPortEnd) &&
 		(!w.HostIP.IsValid() || w.HostIP == p.addr.Addr())
 }

@@ -126,6 +126,7 @@ func (c *container) saved() savedContainer {
 	}
 	r := c.create
 	r.Name, r.Networks, r.Publish, r.Origin = c.name, nets, pubs, c.origin
+	r.Publishes = false // what it has published is in pubs
 	return savedContainer{Kind: c.kind, Create: &r}
 }
 
@@ -146,21 +147,9 @@ func (e *Engine) restore() (restored int, problems []error) {
 	if e.start.State == "" {
 		return 0, nil
 	}
-	b, err := os.ReadFile(e.start.State)
-	if err != nil {
-		if errors.Is(err, os.ErrNotExist) {
-			return 0, nil
-		}
-		return 0, []error{fmt.Errorf("state file: %w", err)}
-	}
-	var s savedState
-	if err := json.Unmarshal(b, &s); err != nil || s.Version != stateVersion {
-		return 0, []error{fmt.Errorf("state file %s is of no use (version %d, %v): moved to %s.bad", e.start.State, s.Version, err, e.start.State), os.Rename(e.start.State, e.start.State+".bad")}
-	}
-	for _, x := range s.Egress {
-		if _, err := e.AddEgress(x); err != nil {
-			problems = append(problems, fmt.Errorf("not restored: %w", err))
-		}
+	s, problems := e.readState()
+	if s == nil {
+		return 0, problems
 	}
 	for _, n := range s.Networks {
 		made, err := e.createNetwork(n.Create)
@@ -174,17 +163,6 @@ func (e *Engine) restore() (restored int, problems []error) {
 		restored++
 	}
 	e.refreshPolicy()
-	for _, r := range s.Rules {
-		e.mu.Lock()
-		r.At = min(r.At, len(e.rules)+1)
-		if r.Action == configs.ActionRoute {
-			r.At = min(r.At, len(e.routes)+1)
-		}
-		e.mu.Unlock()
-		if _, err := e.AddRule(r); err != nil {
-			problems = append(problems, fmt.Errorf("not restored: %w", err))
-		}
-	}
 	for _, c := range s.Containers {
 		var err error
 		switch {
@@ -205,6 +183,45 @@ func (e *Engine) restore() (restored int, problems []error) {
 		restored++
 	}
 	return restored, problems
+}
+
+// readState reads the state file; nil if there is none of use.
+func (e *Engine) readState() (*savedState, []error) {
+	b, err := os.ReadFile(e.start.State)
+	if err != nil {
+		if errors.Is(err, os.ErrNotExist) {
+			return nil, nil
+		}
+		return nil, []error{fmt.Errorf("state file: %w", err)}
+	}
+	var s savedState
+	if err := json.Unmarshal(b, &s); err != nil || s.Version != stateVersion {
+		return nil, []error{fmt.Errorf("state file %s is of no use (version %d, %v): moved to %s.bad", e.start.State, s.Version, err, e.start.State), os.Rename(e.start.State, e.start.State+".bad")}
+	}
+	return &s, nil
+}
+
+// RestorePolicies makes the rules, routes and egress policies of the state file
+// again, before the first container runs.
+func (e *Engine) RestorePolicies() {
+	if e.start.State == "" {
+		return
+	}
+	s, _ := e.readState() // what is wrong with it is told by Restore
+	if s == nil {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, x := range s.Egress {
+		e.egress[x.Name] = &egressEntry{configs.Egress{Name: x.Name, Allow: x.Allow}, x.Origin}
+	}
+	for _, r := range s.Rules {
+		rule := configs.Rule{From: r.From, To: r.To, Direction: r.Direction, Proto: r.Proto, Ports: r.Ports, Action: r.Action, Comment: r.Comment}
+		if configs.CheckRule(rule) == nil {
+			e.kept = append(e.kept, &keptRule{ruleEntry{e.ruleID(r.ID), rule, r.Origin}, max(r.At-1, 0)})
+		}
+	}
 }
 
 // writeFile replaces a file in one step.

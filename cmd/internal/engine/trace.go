@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"bufio"
 	"fmt"
 	"net"
 	"net/netip"
@@ -114,11 +113,12 @@ func (e *Engine) destination(eps []*endpoint, to string) (netip.Addr, error) {
 		}
 	}
 	e.mu.Lock()
-	c := e.names[to]
-	e.mu.Unlock()
-	if c != nil && len(c.endpoints) > 0 {
-		return c.endpoints[0].ip, nil
+	if c := e.names[to]; c != nil && len(c.endpoints) > 0 {
+		a := c.endpoints[0].ip
+		e.mu.Unlock()
+		return a, nil
 	}
+	e.mu.Unlock()
 	if a, err := net.DefaultResolver.LookupNetIP(e.ctx, "ip4", to); err == nil && len(a) > 0 {
 		return a[0].Unmap(), nil
 	}
@@ -133,9 +133,10 @@ func (e *Engine) destination(eps []*endpoint, to string) (netip.Addr, error) {
 // there are. What stands behind # is a note.
 func (e *Engine) Verify(text string) ([]api.Expectation, error) {
 	out := []api.Expectation{}
-	s := bufio.NewScanner(strings.NewReader(text))
-	for line := 1; s.Scan(); line++ {
-		t, _, _ := strings.Cut(s.Text(), "#")
+	line := 0
+	for l := range strings.Lines(text) {
+		line++
+		t, _, _ := strings.Cut(l, "#")
 		if t = strings.TrimSpace(t); t == "" {
 			continue
 		}
@@ -231,18 +232,21 @@ func ParseDestination(s string) (host string, port uint16, proto string, err err
 // mayAsk is forward.DNSConfig.Allowed: a container with an allow-list asks for
 // the names on it only.
 func (e *Engine) mayAsk(scope, name string) bool {
-	t := e.table.Load()
-	ask := e.askers.Load()
-	if ask == nil || len(*ask) == 0 {
-		return true
-	}
 	bridge, _, _ := strings.Cut(scope, " ")
-	for _, who := range []string{t.owners[scope], "network/" + bridge} {
-		if f, is := (*ask)[who]; is {
-			return f == nil || f(name)
-		}
+	f := e.askerOf(e.table.Load().owners[scope], bridge)
+	return f == nil || f(name)
+}
+
+// askerOf is what a container on a bridge may ask for: nil for all.
+func (e *Engine) askerOf(owner, bridge string) func(string) bool {
+	ask := e.askers.Load()
+	if ask == nil {
+		return nil
 	}
-	return true
+	if f, is := (*ask)[owner]; is && owner != "" {
+		return f
+	}
+	return (*ask)["network/"+bridge]
 }
 
 // asker says which names may be asked for under an egress policy: nil for all.

@@ -170,13 +170,15 @@ func policies(route func(string, func(*http.Request) (any, error)), e *engine.En
 		}
 		return e.AddRule(req)
 	})
-	route("DELETE /v1/rules/{id}", func(r *http.Request) (any, error) {
-		id, err := strconv.ParseUint(r.PathValue("id"), 10, 32)
-		if err != nil {
-			return nil, api.Errorf(api.BadRequest, "%q is no rule's number", r.PathValue("id"))
-		}
-		return struct{}{}, e.RemoveRule(uint32(id))
-	})
+	for _, what := range []string{"rules", "routes"} {
+		route("DELETE /v1/"+what+"/{id}", func(r *http.Request) (any, error) {
+			id, err := strconv.ParseUint(r.PathValue("id"), 10, 32)
+			if err != nil {
+				return nil, api.Errorf(api.BadRequest, "%q is no number", r.PathValue("id"))
+			}
+			return struct{}{}, e.RemoveRule(uint32(id), what == "routes")
+		})
+	}
 	route("GET /v1/egress", func(*http.Request) (any, error) { return e.Egress(), nil })
 	route("POST /v1/egress", func(r *http.Request) (any, error) {
 		var req api.Egress

@@ -122,6 +122,7 @@ func Run() int {
 		c.Tell(porter.Message{Op: porter.OpFailed, Err: api.Errorf(api.Failed, "%v", err)})
 		return 1
 	}
+	e.RestorePolicies()
 	if err := e.Apply(m.Start.Config); err != nil {
 		e.Close()
 		os.Remove(m.Start.Socket)
