@@ -81,7 +81,9 @@ func TestProblems(t *testing.T) {
 			`x.yaml:1: containers[0].links[1]: "-" is no link; write CONTAINER or CONTAINER:ALIAS`,
 			`x.yaml:1: containers[0].expose[0]: "x" exposes nothing; write a port or a range, and /udp where it is that, as 80 or 5000-5010/udp`}},
 		{"networks: [{name: n, subnet: 172.17.0.0/16, gateway_mode: bridged}]", []string{
-			`x.yaml:1: networks[0].gateway_mode: "bridged" is not known here; write nat, routed or nat-unprotected`}},
+			`x.yaml:1: networks[0].gateway_mode: "bridged" is not known here; write nat, routed, nat-unprotected or isolated`}},
+		{"networks: [{name: n, subnet: 172.17.0.0/16, gateway_mode: isolated}]", []string{
+			`x.yaml:1: networks[0].gateway_mode: isolated leaves the network without a gateway; write internal: true, too`}},
 		{"containers: [{name: c, shape: {rate_in: fast, speed: 1}}, {name: d, shape: {loss: 5}}]", []string{
 			`x.yaml:1: containers[0].shape.speed: unknown key; known here: rate_in, rate_out, burst, delay, jitter, loss, flows`,
 			`x.yaml:1: containers[0].shape.rate_in: "fast" is no rate; write one from 8kbit up, as 50mbit or 1gbit`,

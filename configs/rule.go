@@ -228,7 +228,7 @@ func CheckEgress(e Egress) error {
 }
 
 // Gateway modes of a network, in Docker's words.
-var gatewayModes = []string{"nat", "routed", "nat-unprotected"}
+var gatewayModes = []string{"nat", "routed", "nat-unprotected", "isolated"}
 
 // policies checks rules, routes and egress policies, and who uses them.
 func (k *checker) policies() {
@@ -252,6 +252,8 @@ func (k *checker) policies() {
 		for key, mode := range map[string]string{"gateway_mode": n.Mode4, "gateway_mode6": n.Mode6} {
 			if mode != "" && !slices.Contains(gatewayModes, mode) {
 				k.bad(o, key, "%s", notAWord(mode, gatewayModes))
+			} else if mode == "isolated" && !n.Internal {
+				k.bad(o, key, "isolated leaves the network without a gateway; write internal: true, too")
 			}
 		}
 	}

@@ -140,9 +140,15 @@ func (k *checker) networks() {
 			k.bad(o, "name", "%s is reserved (%s); write another", n.Name, strings.Join(reserved, ", "))
 		}
 		k.unique(o, n.Name, first)
-		if k.subnet(o, n.Subnet) {
+		longest := 30
+		if n.Mode4 == "isolated" {
+			longest = 31 // without a gateway, for two (RFC 3021)
+		}
+		if k.subnet(o, n.Subnet, longest) {
 			k.overlap(o, "subnet", i, func(n Network) netip.Prefix { return n.Subnet })
-			k.gateway(o, "gateway", n.Subnet, n.Gateway)
+			if n.Mode4 != "isolated" {
+				k.gateway(o, "gateway", n.Subnet, n.Gateway)
+			}
 		}
 		if !n.Subnet6.IsValid() {
 			if n.Gateway6.IsValid() {
@@ -186,15 +192,16 @@ var special = []struct {
 	{netip.MustParsePrefix("240.0.0.0/4"), "reserved"}, // RFC 1112, 4
 }
 
-// subnet reports whether p serves as a network's IPv4 subnet.
-func (k *checker) subnet(o object, p netip.Prefix) bool {
+// subnet reports whether p serves as a network's IPv4 subnet, with a prefix of
+// longest bits at most.
+func (k *checker) subnet(o object, p netip.Prefix, longest int) bool {
 	switch {
 	case !p.IsValid():
 		k.bad(o, "subnet", "is missing; write a free one, as subnet: %s", k.free())
 	case !p.Addr().Is4():
 		k.bad(o, "subnet", "%s is not IPv4; write it as subnet6, and here one as %s", p, k.free())
-	case p.Bits() < 1 || p.Bits() > 30:
-		k.bad(o, "subnet", "%s has a prefix length of %d; write one from /1 to /30", p, p.Bits())
+	case p.Bits() < 1 || p.Bits() > longest:
+		k.bad(o, "subnet", "%s has a prefix length of %d; write one from /1 to /%d", p, p.Bits(), longest)
 	case p != p.Masked():
 		k.bad(o, "subnet", "%s has bits set behind its prefix; write %s", p, p.Masked())
 	default:

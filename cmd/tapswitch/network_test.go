@@ -54,7 +54,7 @@ func TestNetworksByCommand(t *testing.T) {
 		{1, []string{"99", "1280"}, []string{"create", "-o", "com.docker.network.driver.mtu=99", "x"}},
 		{1, []string{"enable_icc", "maybe"}, []string{"create", "-o", "com.docker.network.bridge.enable_icc=maybe", "x"}},
 		{1, []string{"macvlan", "not yet"}, []string{"create", "-d", "macvlan", "x"}},
-		{1, []string{"gateway_mode", "not yet"}, []string{"create", "-o", "com.docker.network.bridge.gateway_mode_ipv4=isolated", "x"}},
+		{1, []string{"isolated", "--internal"}, []string{"create", "-o", "com.docker.network.bridge.gateway_mode_ipv4=isolated", "x"}},
 		{1, []string{"gateway_mode", "nat-unprotected"}, []string{"create", "-o", "com.docker.network.bridge.gateway_mode_ipv6=bridged", "x"}},
 		{1, []string{"inhibit_ipv4", "not yet"}, []string{"create", "-o", "com.docker.network.bridge.inhibit_ipv4=true", "x"}},
 		{1, []string{"10.9.0.0/24", "no matching subnet"}, []string{"create", "--subnet", "10.2.0.0/24", "--ip-range", "10.9.0.0/24", "x"}},
@@ -110,7 +110,10 @@ networks:
   - {name: inside, subnet: 172.20.0.0/16, subnet6: "fd00:20::/64", internal: true}
   - {name: front, subnet: 172.21.0.0/16}
   - {name: quiet, subnet: 172.22.0.0/16, subnet6: "fd00:22::/64", icc: false}
+  - {name: lone, subnet: 172.23.0.0/31, internal: true, gateway_mode: isolated}
 containers:
+  - {name: l1, networks: [lone]}
+  - {name: l2, networks: [lone]}
   - {name: db, networks: [inside]}
   - {name: app, networks: [inside]}
   - {name: proxy, networks: [inside, front], publish: ["8080:80"]}
@@ -118,7 +121,7 @@ containers:
   - {name: q2, networks: [quiet], publish: ["8081:80"]}
 `), "--ephemeral")
 	startProc(t, l.far("serve", "80")).expect("listening")
-	for _, c := range []string{"db", "proxy", "q2"} {
+	for _, c := range []string{"db", "proxy", "q2", "l2"} {
 		l.start("exec", c, "--", prog, "serve", "80").expect("listening")
 	}
 	for _, c := range []struct{ from, network, addr, want string }{
@@ -129,6 +132,7 @@ containers:
 		{"app", "tcp", "172.20.0.1:8080", refused},
 		{"proxy", "tcp4", "db:80", "from 172.20.0."},
 		{"proxy", "tcp", "192.0.2.2:80", "from 192.0.2.1:"},
+		{"l1", "tcp", "172.23.0.1:80", "from 172.23.0.0:"}, // without a gateway, two addresses are for two
 		{"q1", "tcp", "172.22.0.3:80", silent},
 		{"q1", "tcp", "[fd00:22::3]:80", silent},
 		{"q1", "udp", "172.22.0.3:80", silent},

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -315,7 +316,8 @@ func (e *Engine) Made() string {
 	defer e.mu.Unlock()
 	var b strings.Builder
 	for _, n := range e.sortedNetworks() {
-		fmt.Fprintf(&b, "network %s %s gateway %s", n.cfg.Name, n.cfg.Subnet, n.cfg.Gateway)
+		v4, _ := n.gateways()
+		fmt.Fprintf(&b, "network %s %s gateway %s", n.cfg.Name, n.cfg.Subnet, cmp.Or(written(v4), "none"))
 		if n.cfg.Subnet6.IsValid() {
 			fmt.Fprintf(&b, ", %s gateway %s", n.cfg.Subnet6, n.cfg.Gateway6)
 		}

@@ -163,10 +163,10 @@ func options(c *configs.Network, o map[string]string) error {
 	}
 	for key, mode := range map[string]*string{optMode4: &c.Mode4, optMode6: &c.Mode6} {
 		v, is := o[key]
-		if _, known := modes[v]; is && v == "isolated" {
-			return api.Errorf(api.Failed, "option %s=isolated: not yet; --internal keeps a network from the outside", key)
+		if _, known := modes[v]; is && v == "isolated" && !c.Internal {
+			return api.Errorf(api.BadRequest, "gateway mode 'isolated' can only be used for an internal network").WithHint("add --internal")
 		} else if is && (!known || v == "") {
-			return api.Errorf(api.BadRequest, "failed to parse %s value: %q: write nat, routed or nat-unprotected", key, v)
+			return api.Errorf(api.BadRequest, "failed to parse %s value: %q: write nat, routed, nat-unprotected or isolated", key, v)
 		}
 		*mode = v
 	}

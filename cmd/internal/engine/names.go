@@ -259,6 +259,24 @@ func tcpPair() (int, net.Conn, error) {
 	}
 }
 
+// nameServer is the gateway that a container asks: the default route's, else the
+// first that there is.
+func nameServer(eps []*endpoint) netip.Addr {
+	if gw := gatewayOf(eps); gw != nil {
+		return gw.net.cfg.Gateway
+	}
+	for _, ep := range eps {
+		v4, v6 := ep.net.gateways()
+		if v4.IsValid() {
+			return v4
+		}
+		if v6.IsValid() && ep.ip6.IsValid() {
+			return v6
+		}
+	}
+	return netip.Addr{}
+}
+
 // files are the contents of a container's resolv.conf and hosts.
 func (e *Engine) files(c *container, host string) (resolv, hosts string) {
 	var r, h strings.Builder
@@ -274,10 +292,8 @@ func (e *Engine) files(c *container, host string) (resolv, hosts string) {
 		}
 	}
 	h.WriteString(e.linkLines(c))
-	if gw := gatewayOf(c.endpoints); gw != nil {
-		fmt.Fprintf(&r, "nameserver %s\n", gw.net.cfg.Gateway)
-	} else if len(c.endpoints) > 0 {
-		fmt.Fprintf(&r, "nameserver %s\n", c.endpoints[0].net.cfg.Gateway)
+	if at := nameServer(c.endpoints); at.IsValid() {
+		fmt.Fprintf(&r, "nameserver %s\n", at)
 	}
 	if s := e.resolv.Search(); len(s) > 0 {
 		fmt.Fprintf(&r, "search %s\n", strings.Join(s, " "))

@@ -41,11 +41,12 @@ func (e *Engine) addNetwork(c configs.Network, origin string) (*network, error) 
 	e.order++
 	n := &network{id: newID(), cfg: c, origin: origin, order: e.order, at: time.Now()}
 	var err error
-	if n.pool4, err = ipam.New(c.Subnet, c.Gateway); err != nil {
+	gateway, gateway6 := n.gateways()
+	if n.pool4, err = ipam.New(c.Subnet, gateway); err != nil {
 		return nil, api.Errorf(api.BadRequest, "network %s: %v", c.Name, err)
 	}
 	if c.Subnet6.IsValid() {
-		if n.pool6, err = ipam.New(c.Subnet6, c.Gateway6); err != nil {
+		if n.pool6, err = ipam.New(c.Subnet6, gateway6); err != nil {
 			return nil, api.Errorf(api.BadRequest, "network %s: %v", c.Name, err)
 		}
 	}
@@ -56,10 +57,30 @@ func (e *Engine) addNetwork(c configs.Network, origin string) (*network, error) 
 			}
 		}
 	}
-	n.bridge = e.path.AddBridge(vswitch.BridgeConfig{Name: c.Name, Subnet: c.Subnet, Gateway: c.Gateway,
-		Subnet6: c.Subnet6, Gateway6: c.Gateway6, MTU: c.MTU, MaxFDB: e.start.Config.Config.Limits.FDB, Internal: c.Internal, NoICC: c.NoICC, NoDHCP: c.NoDHCP, Advertise: c.Advertise})
+	n.bridge = e.path.AddBridge(vswitch.BridgeConfig{Name: c.Name, Subnet: c.Subnet, Gateway: gateway,
+		Subnet6: c.Subnet6, Gateway6: gateway6, MTU: c.MTU, MaxFDB: e.start.Config.Config.Limits.FDB, Internal: c.Internal, NoICC: c.NoICC, NoDHCP: c.NoDHCP, Advertise: c.Advertise})
 	e.networks[c.Name] = n
 	return n, nil
+}
+
+// gateways are the gateway's own addresses on the network: none in the gateway
+// mode isolated.
+func (n *network) gateways() (v4, v6 netip.Addr) {
+	if n.cfg.Mode4 != "isolated" {
+		v4 = n.cfg.Gateway
+	}
+	if n.cfg.Mode6 != "isolated" {
+		v6 = n.cfg.Gateway6
+	}
+	return v4, v6
+}
+
+// written is an address for people: nothing for none.
+func written(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.String()
 }
 
 // routers are where the network's containers send what is not for a neighbour.

@@ -117,7 +117,7 @@ func (e *Engine) buildAskers() *map[string]func(string) bool {
 	return &out
 }
 
-var modes = map[string]nat.GatewayMode{"": nat.ModeNAT, "nat": nat.ModeNAT, "routed": nat.ModeRouted, "nat-unprotected": nat.ModeUnprotected}
+var modes = map[string]nat.GatewayMode{"": nat.ModeNAT, "nat": nat.ModeNAT, "routed": nat.ModeRouted, "nat-unprotected": nat.ModeUnprotected, "isolated": nat.ModeNAT}
 
 // linked is the container that a link names.
 func linked(link string) string { name, _, _ := strings.Cut(link, ":"); return name }

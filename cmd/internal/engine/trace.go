@@ -102,10 +102,10 @@ func (e *Engine) destination(eps []*endpoint, to string) (netip.Addr, error) {
 		return a.Unmap(), nil
 	}
 	if to == "gateway" {
-		if gw := gatewayOf(eps); gw != nil {
-			return gw.net.cfg.Gateway, nil
+		if a := nameServer(eps); a.IsValid() {
+			return a, nil
 		}
-		return eps[0].net.cfg.Gateway, nil
+		return netip.Addr{}, api.Errorf(api.NotFound, "its networks have no gateway")
 	}
 	for _, ep := range eps {
 		if addrs, ok := e.Lookup(scope(ep.net.cfg.Name, ep.ip), strings.ToLower(to)); ok && len(addrs) > 0 {

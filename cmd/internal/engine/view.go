@@ -83,9 +83,10 @@ func (c *container) view() *api.Container {
 		v.Mode = modeOf(c.create.Networks)
 	}
 	for _, ep := range c.endpoints {
-		a := api.Endpoint{Network: ep.net.cfg.Name, IP: ep.ip.String(), MAC: ep.mac.String(), Gateway: ep.net.cfg.Gateway.String(), IfName: ep.ifname, Aliases: ep.aliases}
+		v4, v6 := ep.net.gateways()
+		a := api.Endpoint{Network: ep.net.cfg.Name, IP: ep.ip.String(), MAC: ep.mac.String(), Gateway: written(v4), IfName: ep.ifname, Aliases: ep.aliases}
 		if ep.ip6.IsValid() {
-			a.IP6, a.Gateway6 = ep.ip6.String(), ep.net.cfg.Gateway6.String()
+			a.IP6, a.Gateway6 = ep.ip6.String(), written(v6)
 		}
 		v.Networks = append(v.Networks, a)
 	}
@@ -128,16 +129,17 @@ func (e *Engine) Network(name string) (*api.Network, error) {
 }
 
 func (e *Engine) viewNetwork(n *network) *api.Network {
+	v4, v6 := n.gateways()
 	v := &api.Network{ID: n.id, Name: n.cfg.Name, Driver: "bridge", MTU: n.cfg.MTU, Internal: n.cfg.Internal, ICC: !n.cfg.NoICC, Egress: n.cfg.Egress, Created: n.at.UTC().Truncate(time.Millisecond),
 		Labels: map[string]string{}, Options: map[string]string{}, Origin: n.origin, MAC: n.bridge.MAC().String(),
-		Subnets: []api.Subnet{{Subnet: n.cfg.Subnet, Gateway: n.cfg.Gateway}}, Containers: []api.Attached{}}
+		Subnets: []api.Subnet{{Subnet: n.cfg.Subnet, Gateway: v4}}, Containers: []api.Attached{}}
 	if n.cfg.Range.IsValid() {
 		v.Subnets[0].Range = &n.cfg.Range
 	}
 	maps.Copy(v.Labels, n.made.Labels)
 	maps.Copy(v.Options, n.made.Options)
 	if n.cfg.Subnet6.IsValid() {
-		v.Subnets = append(v.Subnets, api.Subnet{Subnet: n.cfg.Subnet6, Gateway: n.cfg.Gateway6})
+		v.Subnets = append(v.Subnets, api.Subnet{Subnet: n.cfg.Subnet6, Gateway: v6})
 		if n.cfg.Range6.IsValid() {
 			v.Subnets[1].Range = &n.cfg.Range6
 		}
