@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 // asksFrom is bench.asks with a client that is no container.
@@ -209,4 +210,53 @@ func TestPublishLive(t *testing.T) {
 		t.Errorf("%d listeners of 200 ports and two families", n)
 	}
 	l.ok("unpublish", "c2", "7000-7199")
+}
+
+// Datagrams that flowed when their container went reach the one that comes in
+// its place: the client notices nothing but what was lost between.
+func TestDatagramsAfterRestart(t *testing.T) {
+	b := newBench(t)
+	b.up("--ephemeral", "-c", b.write("c.yaml", twoBridges))
+	l, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := itoa(l.LocalAddr().(*net.UDPAddr).Port)
+	l.Close()
+	run := func(ip string) {
+		t.Helper()
+		b.ok("run", "-d", "--rm", "--name", "web", "--network", "bridge:ip="+ip, "-p", "127.0.0.1:"+port+":80/udp", "--", prog, "serve", "80")
+		b.start("logs", "-f", "web").expect("listening")
+	}
+	c, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	to, err := net.ResolveUDPAddr("udp", "127.0.0.1:"+port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	asks := func(text string) {
+		t.Helper()
+		if _, err := c.WriteTo([]byte(text), to); err != nil {
+			t.Fatal(err)
+		}
+		_ = c.SetReadDeadline(time.Now().Add(patience))
+		got := make([]byte, 100)
+		for {
+			n, _, err := c.ReadFrom(got)
+			if err != nil {
+				t.Fatalf("%s: %v", text, err)
+			}
+			if strings.HasSuffix(string(got[:n]), text) {
+				return
+			}
+		}
+	}
+	run("172.17.0.50")
+	asks("before")
+	b.ok("rm", "-f", "web")
+	run("172.17.0.51")
+	asks("after")
 }
