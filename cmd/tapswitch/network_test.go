@@ -93,6 +93,29 @@ func TestNetworksByCommand(t *testing.T) {
 	if got := b.ok("network", "prune"); got != "red1" {
 		t.Errorf("pruned: %q", got)
 	}
+	// What commands do to a container of the file lasts, too.
+	b.ok("network", "connect", "--alias", "extra", "red2", "c3")
+	b.ok("publish", "c2", "127.0.0.1::80")
+	b.ok("update", "c1", "--delay", "1ms")
+	c3, c2 := b.inspect("c3"), b.inspect("c2")
+	b.ok("down")
+	b.up("-c", file)
+	if got := b.inspect("c3"); len(got.Networks) != 2 || got.Networks[1].IP != c3.Networks[1].IP || got.Networks[1].Aliases[0] != "extra" {
+		t.Errorf("c3 was on %+v and is on %+v", c3.Networks, got.Networks)
+	}
+	if got := b.inspect("c2"); len(got.Ports) != 1 || got.Ports[0] != c2.Ports[0] {
+		t.Errorf("c2 published %+v and publishes %+v", c2.Ports, got.Ports)
+	}
+	if got := b.inspect("c1").Shape; got == nil || got.Delay != "1ms" {
+		t.Errorf("c1 is held to %+v", got)
+	}
+	b.ok("network", "disconnect", "red2", "c3")
+	b.ok("unpublish", "c2", "80")
+	b.ok("down")
+	b.up("-c", file)
+	if got := b.inspect("c3"); len(got.Networks) != 1 {
+		t.Errorf("c3 is on %+v", got.Networks)
+	}
 	b.ok("rm", "-f", "other")
 	b.ok("network", "rm", "red2")
 	b.fails(3, []string{"red2"}, "network", "inspect", "red2")
@@ -247,7 +270,6 @@ func TestHostAndNone(t *testing.T) {
 	l.asks("alone", "tcp", "192.0.2.2:80", "from 192.0.2.1:")
 	l.fails(125, []string{"conflicting"}, "run", "--network", "host", "--network", "bridge", "--", "true")
 	l.fails(125, []string{"addresses"}, "run", "--network", "host:ip=192.0.2.9", "--", "true")
-	l.fails(2, []string{"not yet"}, "run", "--network", "container:c1", "--", "true")
 	l.ok("down")
 	l.up("-c", l.dir+"/c.yaml")
 	if got := l.inspect("free").Mode; got != "host" {

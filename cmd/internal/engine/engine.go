@@ -75,6 +75,7 @@ type Engine struct {
 	rules      []*ruleEntry // in their order; a change makes a new list
 	routes     []*ruleEntry
 	egress     map[string]*egressEntry
+	early      []error     // what was wrong with the state file when rules were read from it
 	kept       []*keptRule // until the first configuration is applied
 	lastRule   uint32      // the highest number that a rule has had
 	policy     nat.Policy  // as the gateways have it

@@ -24,6 +24,7 @@ type savedState struct {
 	Rules      []api.RuleAdd    `json:"rules,omitempty"`  // At is the place among those of the file
 	Egress     []api.Egress     `json:"egress,omitempty"` // before networks and containers, which name them
 	Containers []savedContainer `json:"containers"`
+	Changes    []savedChange    `json:"changes,omitempty"`
 }
 
 // savedNetwork is the request that makes a network again, with what was chosen
@@ -75,6 +76,11 @@ func (e *Engine) save() {
 		if c.origin != "file" && !c.attached && c.state == stateRunning {
 			s.Containers = append(s.Containers, c.saved())
 		}
+		if c.origin == "file" && c.state == stateRunning {
+			if ch := c.change(); !ch.empty() {
+				s.Changes = append(s.Changes, ch)
+			}
+		}
 	}
 	if err := writeFile(e.start.State, s); err != nil {
 		e.log.Error("state file", "path", e.start.State, "err", err)
@@ -96,11 +102,7 @@ func (n *network) saved() savedNetwork {
 func (c *container) saved() savedContainer {
 	var nets []api.Attachment
 	for _, ep := range c.endpoints {
-		w := api.Attachment{Network: ep.net.cfg.Name, IP: ep.ip.String(), MAC: ep.mac.String(), Aliases: ep.aliases, IfName: ep.ifname}
-		if ep.ip6.IsValid() {
-			w.IP6 = ep.ip6.String()
-		}
-		nets = append(nets, w)
+		nets = append(nets, ep.asked())
 	}
 	if len(nets) == 0 {
 		nets = []api.Attachment{{Network: modeNone}}
@@ -134,6 +136,7 @@ func (c *container) saved() savedContainer {
 // reported and left out: a process that is gone, an address that is taken.
 func (e *Engine) Restore() (restored int, problems []error) {
 	restored, problems = e.restore()
+	problems = append(e.early, problems...)
 	e.mu.Lock()
 	e.restored = true
 	e.mu.Unlock()
@@ -163,6 +166,13 @@ func (e *Engine) restore() (restored int, problems []error) {
 		restored++
 	}
 	e.refreshPolicy()
+	for _, ch := range s.Changes {
+		if err := e.again(ch); err != nil {
+			problems = append(problems, fmt.Errorf("not restored: %w", err))
+			continue
+		}
+		restored++
+	}
 	for _, c := range s.Containers {
 		var err error
 		switch {
@@ -207,12 +217,12 @@ func (e *Engine) RestorePolicies() {
 	if e.start.State == "" {
 		return
 	}
-	s, _ := e.readState() // what is wrong with it is told by Restore
-	if s == nil {
-		return
-	}
+	s, problems := e.readState()
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.early = problems; s == nil {
+		return
+	}
 	for _, x := range s.Egress {
 		e.egress[x.Name] = &egressEntry{configs.Egress{Name: x.Name, Allow: x.Allow}, x.Origin}
 	}
