@@ -136,8 +136,10 @@ func TestBlocked(t *testing.T) {
 		t.Error("blocked at once")
 	}
 	b.Send(frames(b.To(a), 20, 1000)...)
-	if !n.Blocked(a.Port, token) || !n.Blocked(a.Port, token) {
-		t.Error("not blocked beyond its burst")
+	for range 2 { // asked again it is told once all the same
+		if !n.Blocked(a.Port, token) {
+			t.Error("not blocked beyond its burst")
+		}
 	}
 	n.Gateway.Ran = nil
 	pass(n, 50*time.Millisecond)
