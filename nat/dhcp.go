@@ -1,6 +1,7 @@
 package nat
 
 import (
+	"bytes"
 	"net"
 	"net/netip"
 	"time"
@@ -35,7 +36,11 @@ func (n *NAT) dhcp(f *vswitch.Frame) vswitch.Action {
 	if b == nil {
 		return vswitch.Drop(vswitch.BadTransport)
 	}
-	if f.SrcMAC() != p.MAC || p.Bridge().NoDHCP {
+	gateway := p.Bridge().Gateway
+	if f.V6 {
+		gateway = p.Bridge().Gateway6
+	}
+	if f.SrcMAC() != p.MAC || p.Bridge().NoDHCP || !gateway.IsValid() {
 		if f.DstMAC().Multicast() && !p.Bridge().NoICC {
 			return vswitch.Action{Kind: vswitch.ActFlood}
 		}
@@ -51,7 +56,7 @@ func (n *NAT) dhcp4(f *vswitch.Frame, b []byte) vswitch.Action {
 	p, br := f.In, f.In.Bridge()
 	q, err := dhcpv4.FromBytes(b)
 	own := sourceOf(p, false)
-	if err != nil || q.OpCode != dhcpv4.OpcodeBootRequest || vswitch.MAC(q.ClientHWAddr) != p.MAC || !own.IsValid() {
+	if err != nil || q.OpCode != dhcpv4.OpcodeBootRequest || !bytes.Equal(q.ClientHWAddr, p.MAC[:]) || !own.IsValid() {
 		return vswitch.Drop(vswitch.BadTransport)
 	}
 	gateway := net.IP(br.Gateway.AsSlice())

@@ -81,6 +81,7 @@ func TestDHCPv4(t *testing.T) {
 		{"another", []dhcpv4.Modifier{dhcpv4.WithMessageType(dhcpv4.MessageTypeRequest), dhcpv4.WithOption(dhcpv4.OptRequestedIPAddress(other))}, dhcpv4.MessageTypeNak},
 		{"of another server", []dhcpv4.Modifier{dhcpv4.WithMessageType(dhcpv4.MessageTypeRequest), dhcpv4.WithOption(dhcpv4.OptServerIdentifier(other))}, dhcpv4.MessageTypeNone},
 		{"released", []dhcpv4.Modifier{dhcpv4.WithMessageType(dhcpv4.MessageTypeRelease)}, dhcpv4.MessageTypeNone},
+		{"with a short address", []dhcpv4.Modifier{dhcpv4.WithHwAddr(net.HardwareAddr{2})}, dhcpv4.MessageTypeNone},
 		{"for somebody else", []dhcpv4.Modifier{dhcpv4.WithHwAddr(net.HardwareAddr{2, 0, 0, 0, 0, 1})}, dhcpv4.MessageTypeNone},
 	} {
 		got := dhcpv4.MessageTypeNone
