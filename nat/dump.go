@@ -35,6 +35,15 @@ func (n *NAT) Flows() []Flow {
 	return out
 }
 
+// FlowOf is the flow that an action of the gateway's names, if it is still open.
+func (n *NAT) FlowOf(ref, gen uint32) (Flow, bool) {
+	i := ref >> 1
+	if int(i) >= len(n.flows) || n.flows[i].gen != gen || n.flows[i].kind == kindFree {
+		return Flow{}, false
+	}
+	return n.describe(&n.flows[i]), true
+}
+
 func (n *NAT) describe(f *flow) Flow {
 	a, b := &f.sides[0], &f.sides[1]
 	d := Flow{Proto: f.proto, Port: a.port, Inbound: f.has(fInbound), Age: n.sw.Now() - f.created, Packets: f.packets, Bytes: f.bytes,

@@ -295,6 +295,9 @@ func (s *Switch) apply(f *Frame, a Action) bool {
 			s.count(f.In, r)
 		}
 	case ActGateway:
+		if s.capture != nil {
+			s.captureFate(Delivered, a.Flow, a.FlowGen)
+		}
 		return s.gateway.Deliver(f, a.Flow, a.FlowGen)
 	case ActFlood:
 		s.flood(f)

@@ -351,7 +351,11 @@ func (s *Switch) drain(p *Port) bool {
 			return false // EAGAIN, or the device is gone and epoll says so
 		}
 		if p.shape == nil || s.shapeOut(p, s.readBuf[:n]) {
-			s.input(p, s.readBuf[:n])
+			if s.capture != nil {
+				s.inputCaptured(p, s.readBuf[:n])
+			} else {
+				s.input(p, s.readBuf[:n])
+			}
 		}
 		if bytes += n; bytes >= portBytes {
 			return true

@@ -11,6 +11,9 @@ func (s *Switch) Output(p *Port, b []byte) Reason {
 	if p == nil {
 		return UnknownMAC
 	}
+	if s.capture != nil {
+		s.captureOut(p, b)
+	}
 	if p.shape != nil {
 		return s.outputShaped(p, b)
 	}
@@ -111,7 +114,12 @@ func (s *Switch) flood(f *Frame) {
 }
 
 // count notes a drop on the port that the frame came from.
-func (s *Switch) count(p *Port, r Reason) { p.Stats.Drops[r]++ }
+func (s *Switch) count(p *Port, r Reason) {
+	p.Stats.Drops[r]++
+	if s.capture != nil {
+		s.captureFate(r, 0, 0)
+	}
+}
 
 // CountDrop notes for the gateway that a frame which came from p, or was meant
 // for it, ended under r.

@@ -60,6 +60,9 @@ type PortStats struct {
 	Drops             [NumReasons]uint64
 }
 
+// Gen tells a port from those that had or will have its number.
+func (p *Port) Gen() uint32 { return p.wake }
+
 // Bridge is the bridge the port is on.
 func (p *Port) Bridge() *Bridge { return p.bridge }
 

@@ -244,7 +244,11 @@ func (s *Switch) runShapes() {
 func (s *Switch) runShape(p *Port) {
 	h := p.shape
 	for h.held.len() > 0 && h.held.first().due <= s.nowNs {
-		s.input(p, h.held.pop())
+		if b := h.held.pop(); s.capture != nil {
+			s.inputCaptured(p, b)
+		} else {
+			s.input(p, b)
+		}
 		s.settle()
 	}
 	if h.held.len() > 0 {

@@ -39,6 +39,7 @@ type Switch struct {
 	now32     uint32
 	nextDue   int64
 	shapeDue  int64
+	capture   *Capture // nil: none
 	spin      spin
 
 	queue  []Token

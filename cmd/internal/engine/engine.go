@@ -14,6 +14,7 @@
 //	trace.go       what would become of a packet, and expectations of that
 //	guest.go       containers on the network of another
 //	shape.go       rates, delay and loss of a container
+//	capture.go     captures: who watches, and what is told
 //	dial.go        containers reached from the host without a published port
 //	links.go       --link: hosts entries and environment
 //	datapath.go    the switch's shards and their gateways
@@ -80,6 +81,7 @@ type Engine struct {
 	lastRule   uint32      // the highest number that a rule has had
 	policy     nat.Policy  // as the gateways have it
 	openings   *forward.Openings
+	hub        hub
 	socks      net.Listener // under applying
 	socksAt    string
 	order      uint64

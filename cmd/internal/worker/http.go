@@ -188,6 +188,13 @@ func policies(route func(string, func(*http.Request) (any, error)), e *engine.En
 		return e.AddEgress(req)
 	})
 	route("DELETE /v1/egress/{name}", func(r *http.Request) (any, error) { return struct{}{}, e.RemoveEgress(r.PathValue("name")) })
+	route("POST /v1/capture", func(r *http.Request) (any, error) {
+		var req api.Capture
+		if err := body(r, &req); err != nil {
+			return nil, err
+		}
+		return struct{}{}, e.Capture(req, fdpass.Files(r))
+	})
 	route("POST /v1/trace", func(r *http.Request) (any, error) {
 		var req api.TraceRequest
 		if err := body(r, &req); err != nil {
