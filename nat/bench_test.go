@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"runtime"
 	"strconv"
 	"testing"
 
@@ -127,7 +128,7 @@ func (x *inward) outward(size int) func() {
 }
 
 // homeward makes the work for what the outside sends: frames to the container,
-// and its acknowledgement.
+// and its acknowledgement. The first has arrived when it returns.
 func (x *inward) homeward() func() {
 	go func() {
 		b := make([]byte, 1<<20)
@@ -138,6 +139,10 @@ func (x *inward) homeward() func() {
 		}
 	}()
 	frame := x.segment(layers.TCP{ACK: true}, nil)
+	for x.nat.flows[0].bytes[1] == 0 {
+		x.give(frame)
+		runtime.Gosched() // the writer may not have begun
+	}
 	return func() { x.give(frame) }
 }
 

@@ -128,11 +128,15 @@ func FuzzSwitch(f *testing.F) {
 }
 
 // neighbourOrGateway says whether the gateway may take the frame in silence: a
-// router solicitation, or anything for its MAC.
+// router solicitation, a question for DHCP servers, or anything for its MAC.
 func neighbourOrGateway(b []byte, br *vswitch.Bridge) bool {
 	var f vswitch.Frame
 	f.Parse(nil, b)
-	return f.Class&vswitch.ClassBad == 0 && (f.DstMAC() == br.MAC || f.Class&vswitch.ClassNeighbour != 0 && f.EtherType == vswitch.EtherIPv6 && b[f.L4] == 133)
+	if f.Class&vswitch.ClassBad != 0 {
+		return false
+	}
+	asks := f.Class&vswitch.ClassControl != 0 && f.Proto == vswitch.ProtoUDP && f.DstMAC().Multicast() && (f.DstPort() == 67 || f.DstPort() == 547)
+	return asks || f.DstMAC() == br.MAC || f.Class&vswitch.ClassNeighbour != 0 && f.EtherType == vswitch.EtherIPv6 && b[f.L4] == 133
 }
 
 func sum(h *switchtest.Host) (n uint64) {
