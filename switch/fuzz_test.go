@@ -1,6 +1,7 @@
 package vswitch_test
 
 import (
+	"net/netip"
 	"testing"
 	"time"
 
@@ -87,6 +88,9 @@ func FuzzSwitch(f *testing.F) {
 	for _, b := range seeds() {
 		f.Add(b)
 	}
+	dhcp := switchtest.Packet{SrcMAC: switchtest.MACOf(netip.MustParseAddr("172.17.0.2")), DstMAC: vswitch.MAC{0x33, 0x33, 0, 1, 0, 2},
+		Src: netip.MustParseAddr("fd00:17::2"), Dst: netip.MustParseAddr("ff02::1:2")}
+	f.Add(dhcp.UDP(546, 547, []byte("a question")))
 	var tb struct{ testing.TB } // that of the run; one switch does for all runs
 	tb.TB = f
 	n := switchtest.NewNet(&tb)
