@@ -13,7 +13,6 @@ import (
 	"golang.org/x/term"
 	"tapswitch/cmd/internal/api"
 	"tapswitch/cmd/internal/capture"
-	"tapswitch/cmd/internal/fdpass"
 )
 
 type captureFlags struct {
@@ -95,17 +94,7 @@ func runCapture(f captureFlags) error {
 	if f.write == "-" && term.IsTerminal(1) {
 		return usageError{errors.New("-w - writes bytes that are no text: lead them into a file or a program")}
 	}
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	err = c.Do("POST", "/capture", f.Capture, nil, pair[1])
-	unix.Close(pair[1])
-	if err != nil {
-		unix.Close(pair[0])
-		return err
-	}
-	conn, err := fdpass.StreamOf(pair[0])
+	conn, err := c.Stream("/capture", f.Capture)
 	if err != nil {
 		return err
 	}

@@ -8,9 +8,7 @@ import (
 	"strconv"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 	"tapswitch/cmd/internal/client"
-	"tapswitch/cmd/internal/fdpass"
 )
 
 func dialCommand() *cobra.Command {
@@ -29,17 +27,7 @@ the host reaches. The container sees its gateway as the client. NAME may be an a
 			if err != nil {
 				return err
 			}
-			pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-			if err != nil {
-				return err
-			}
-			err = c.Do("POST", fmt.Sprintf("/containers/%s/dial?port=%d", client.Escape(args[0]), port), nil, nil, pair[1])
-			unix.Close(pair[1])
-			if err != nil {
-				unix.Close(pair[0])
-				return err
-			}
-			conn, err := fdpass.StreamOf(pair[0])
+			conn, err := c.Stream(fmt.Sprintf("/containers/%s/dial?port=%d", client.Escape(args[0]), port), nil)
 			if err != nil {
 				return err
 			}

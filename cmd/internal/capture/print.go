@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"strings"
@@ -55,7 +56,7 @@ func summary(p *Packet) string {
 	switch {
 	case v.proto == vswitch.ProtoTCP && len(p.Data) >= v.l4+vswitch.TCPLen:
 		t := p.Data[v.l4:]
-		seq, ack := be32(t[4:]), be32(t[8:])
+		seq, ack := binary.BigEndian.Uint32(t[4:]), binary.BigEndian.Uint32(t[8:])
 		text := fmt.Sprintf("%s: Flags [%s], seq %d", ends, flags(t[13]), seq)
 		if t[13]&vswitch.TCPAck != 0 {
 			text += fmt.Sprintf(", ack %d", ack)
@@ -69,13 +70,12 @@ func summary(p *Packet) string {
 		}
 		return fmt.Sprintf("%s: UDP, length %d", ends, payload-vswitch.UDPLen)
 	}
-	if g := gopacket.NewPacket(p.Data, layers.LayerTypeEthernet, gopacket.Default); true {
-		if l, ok := g.Layer(layers.LayerTypeICMPv4).(*layers.ICMPv4); ok {
-			return fmt.Sprintf("%s: ICMP %s, id %d, seq %d, length %d", ends, l.TypeCode, l.Id, l.Seq, payload)
-		}
-		if l, ok := g.Layer(layers.LayerTypeICMPv6).(*layers.ICMPv6); ok {
-			return fmt.Sprintf("%s: ICMP6 %s, length %d", ends, l.TypeCode, payload)
-		}
+	g := gopacket.NewPacket(p.Data, layers.LayerTypeEthernet, gopacket.Default)
+	if l, ok := g.Layer(layers.LayerTypeICMPv4).(*layers.ICMPv4); ok {
+		return fmt.Sprintf("%s: ICMP %s, id %d, seq %d, length %d", ends, l.TypeCode, l.Id, l.Seq, payload)
+	}
+	if l, ok := g.Layer(layers.LayerTypeICMPv6).(*layers.ICMPv6); ok {
+		return fmt.Sprintf("%s: ICMP6 %s, length %d", ends, l.TypeCode, payload)
 	}
 	return fmt.Sprintf("%s: ip-proto-%d, length %d", ends, v.proto, payload)
 }
@@ -110,8 +110,4 @@ func flags(f byte) string {
 		}
 	}
 	return b.String()
-}
-
-func be32(b []byte) uint32 {
-	return uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3])
 }

@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"syscall"
 
+	"golang.org/x/sys/unix"
 	"tapswitch/cmd/internal/api"
 	"tapswitch/cmd/internal/fdpass"
 )
@@ -70,6 +72,21 @@ func (c *Client) Do(method, path string, in, out any, fds ...int) error {
 		return err
 	}
 	return json.NewDecoder(resp.Body).Decode(out)
+}
+
+// Stream sends a request whose answer is a stream, and returns our end of it.
+func (c *Client) Stream(path string, in any) (net.Conn, error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	err = c.Do("POST", path, in, nil, pair[1])
+	unix.Close(pair[1])
+	if err != nil {
+		unix.Close(pair[0])
+		return nil, err
+	}
+	return fdpass.StreamOf(pair[0])
 }
 
 // Running says whether a switch answers.

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -336,11 +337,8 @@ func (e *Engine) view(v *viewer, conn net.Conn) {
 // allNames are the containers' addresses with their names.
 func (e *Engine) allNames() map[netip.Addr]string {
 	out := make(map[netip.Addr]string)
-	for bridge, list := range e.table.Load().reverse {
-		for a, name := range list {
-			out[a] = name
-		}
-		_ = bridge
+	for _, list := range e.table.Load().reverse {
+		maps.Copy(out, list)
 	}
 	return out
 }
