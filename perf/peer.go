@@ -63,6 +63,7 @@ const (
 	pathOut       pathName = "out"       // container to outside, masqueraded
 	pathPublished pathName = "published" // outside to a published port of the host
 	pathHost      pathName = "host"      // host's loopback to a published port
+	pathSecond    pathName = "second"    // the second container to outside, masqueraded
 )
 
 // pathNames in the order of the tables, and those of a peer with one container.
@@ -114,6 +115,7 @@ func allPeers(b *build) []peer {
 	return []peer{
 		loopback{},
 		kernelBridge{},
+		bareLoop{},
 		vde{},
 		ovs{},
 		kernelNAT{},

@@ -76,7 +76,7 @@ func (kernelNAT) about() string {
 func (kernelNAT) missing() string { return needs("nft", "nftables") }
 func (kernelNAT) version() string { return kernelRelease() + ", " + firstLine("nft", "--version") }
 
-func (kernelNAT) paths() []pathName { return []pathName{pathOut, pathPublished} }
+func (kernelNAT) paths() []pathName { return []pathName{pathOut, pathPublished, pathSecond} }
 
 func (kernelNAT) start(ctx context.Context, l *lab) (*topology, error) {
 	n, _, err := l.container("container")
@@ -99,7 +99,18 @@ func (kernelNAT) start(ctx context.Context, l *lab) (*topology, error) {
 	if _, err := (place{ns: l.host}).run(ctx, "nft", "-f", rules); err != nil {
 		return nil, err
 	}
+	second, _, err := l.container("second")
+	if err != nil {
+		return nil, err
+	}
+	if err := joinVeth(end{l.host, "port2", "10.88.1.1/24"}, end{second, "eth0", "10.88.1.2/24"}); err != nil {
+		return nil, err
+	}
+	if err := second.defaultRoute("10.88.1.1"); err != nil {
+		return nil, err
+	}
 	paths := natPaths(l, place{ns: n})
+	paths[pathSecond] = path{client: place{ns: second}, server: place{ns: l.outside}, address: outsideAddr}
 	delete(paths, pathHost) // Docker too leaves loopback to a proxy process
 	return inKernel(paths), nil
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -107,7 +108,7 @@ containers:
 %s`, tapswitchFlows, t.mtu, tapswitchA, strings.Join(ports, ", "), tapswitchB, more.String())
 }
 
-func (tapswitch) paths() []pathName { return pathNames }
+func (tapswitch) paths() []pathName { return append(slices.Clone(pathNames), pathSecond) }
 
 func (t tapswitch) start(ctx context.Context, l *lab) (*topology, error) {
 	program, err := t.build.program()
@@ -137,6 +138,7 @@ func (t tapswitch) start(ctx context.Context, l *lab) (*topology, error) {
 	}
 	paths := natPaths(l, inside("a"))
 	paths[pathContainer] = path{client: inside("a"), server: inside("b"), address: tapswitchB}
+	paths[pathSecond] = path{client: inside("b"), server: place{ns: l.outside}, address: outsideAddr}
 	return &topology{
 		paths: paths, stop: c.stop, died: c.died, roots: children{c}.pids(),
 		guests: &guests{

@@ -32,6 +32,7 @@ var (
 	answers    = []string{"per_s", "p50_us", "p99_us"}
 	crowded    = []string{"tcp_share", "udp_share", "bytes_per_endpoint", "gbit_per_s", "packets_per_s"}
 	beside     = []string{"bytes_per_flow", "answers_share", "per_s"}
+	besideFull = []string{"answers_share", "per_s", "p99_us", "idle_per_s"}
 )
 
 // floods are the rates at which UDP is offered.
@@ -50,6 +51,7 @@ var pathTitles = map[pathName]string{
 	pathOut:       "container (client) to outside (server)",
 	pathPublished: "outside (client) to published port (server)",
 	pathHost:      "host's loopback (client) to published port (server)",
+	pathSecond:    "a second container (client) to outside (server)",
 }
 
 // allRows are the rows in the order of the tables.
@@ -161,6 +163,10 @@ func scaleRows() []row {
 	rows = append(rows, over([]pathName{pathOut}, row{
 		id: fmt.Sprintf("flows-%d", manyFlows), about: fmt.Sprintf("TCP, %d byte request and answer in turn beside %d idle connections", rrSize, manyFlows),
 		metrics: beside, processes: true, only: manyFlowsPeers, measure: answersBeside,
+	})...)
+	rows = append(rows, over([]pathName{pathSecond}, row{
+		id: "beside", about: fmt.Sprintf("TCP, %d byte request and answer in turn beside a container that sends outside at full speed, as a share of beside an idle one", rrSize),
+		metrics: besideFull, only: besidePeers, measure: answersBesideFull,
 	})...)
 	return append(rows,
 		row{

@@ -49,6 +49,7 @@ var tools = map[string]func(toolFlags) (any, error){
 		}
 		return t.flood.sinkFrom(from)
 	},
+	"bare-loop": func(toolFlags) (any, error) { return nil, runBareLoop() },
 	"busy": func(t toolFlags) (any, error) {
 		return nil, runBusy(t.command)
 	},

@@ -1,0 +1,147 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+	"tapswitch/switch"
+)
+
+// bareLoop is no switch: one thread that reads a frame from one TAP and writes it
+// to the other, with the offloads that we use and nothing else, not even a look
+// at the frame. What it does not reach, a program that carries frames between
+// two TAPs by these system calls does not reach on this machine.
+type bareLoop struct{}
+
+func (bareLoop) name() string { return "bare-loop" }
+func (bareLoop) about() string {
+	return "a loop of read and write between the TAPs of two containers, MTU 1500, offloads on: the system calls alone"
+}
+func (bareLoop) missing() string   { return "" }
+func (bareLoop) version() string   { return runtime.Version() }
+func (bareLoop) paths() []pathName { return []pathName{pathContainer} }
+
+func (bareLoop) start(ctx context.Context, l *lab) (*topology, error) {
+	var containers [2]place
+	var taps []*os.File
+	defer func() {
+		for _, t := range taps {
+			t.Close()
+		}
+	}()
+	for i := range containers {
+		n, _, err := l.container(fmt.Sprintf("container%d", i+1))
+		if err != nil {
+			return nil, err
+		}
+		containers[i] = place{ns: n}
+		t, err := n.openTAP("eth0")
+		if err != nil {
+			return nil, err
+		}
+		taps = append(taps, t)
+		if err := errors.Join(n.queueLength("eth0", bareQueue), n.address("eth0", fmt.Sprintf("10.88.0.%d/24", i+2)), n.setUp("eth0")); err != nil {
+			return nil, err
+		}
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	c, err := place{ns: l.host}.start(ctx, []string{self, "bare-loop"}, taps...)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.awaitLine("ready"); err != nil {
+		c.stop()
+		return nil, err
+	}
+	return &topology{
+		paths: map[pathName]path{pathContainer: {client: containers[0], server: containers[1], address: "10.88.0.3"}},
+		stop:  c.stop, died: c.died, roots: children{c}.pids(),
+	}, nil
+}
+
+// bareQueue is as many frames as a TAP of tapswitch's keeps.
+const bareQueue = 500
+
+// openTAP makes a TAP in the namespace and returns a descriptor of it.
+func (n *namespace) openTAP(ifname string) (f *os.File, err error) {
+	err = n.do(func() error {
+		fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+		if err != nil {
+			return err
+		}
+		ifr, err := unix.NewIfreq(ifname)
+		if err == nil {
+			ifr.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
+			err = unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr)
+		}
+		if err != nil {
+			unix.Close(fd)
+			return err
+		}
+		f = os.NewFile(uintptr(fd), ifname)
+		return nil
+	})
+	return f, n.explain("make the TAP "+ifname, err)
+}
+
+// queueLength sets how many frames wait in front of an interface at most.
+func (n *namespace) queueLength(ifname string, frames int) error {
+	link, err := n.links.LinkByName(ifname)
+	if err == nil {
+		err = n.links.LinkSetTxQLen(link, frames)
+	}
+	return n.explain("queue of "+ifname, err)
+}
+
+// runBareLoop is the loop, with the TAPs at descriptors 3 and 4. It ends with its
+// standard input.
+func runBareLoop() error {
+	runtime.LockOSThread()
+	var taps [2]*vswitch.TAP
+	poll := []unix.PollFd{{Fd: 0}, {Events: unix.POLLIN}, {Events: unix.POLLIN}}
+	for i := range taps {
+		t, err := vswitch.NewTAP(3 + i)
+		if err != nil {
+			return err
+		}
+		taps[i], poll[1+i].Fd = t, int32(t.FD())
+	}
+	buf, err := vswitch.OffHeap(vswitch.VnetLen + vswitch.MaxFrame)
+	if err != nil {
+		return err
+	}
+	poll[0].Events = unix.POLLIN | unix.POLLRDHUP
+	fmt.Println("ready")
+	for quiet := 0; ; quiet++ {
+		if quiet > bareSpin {
+			if _, err := unix.Poll(poll, -1); err != nil && err != unix.EINTR {
+				return err
+			}
+			if poll[0].Revents != 0 {
+				return nil
+			}
+		}
+		for i, from := range taps {
+			for range bareTurn {
+				n, e := from.Read(buf)
+				if e != 0 {
+					break
+				}
+				taps[1-i].Write(buf[:n])
+				quiet = 0
+			}
+		}
+	}
+}
+
+const (
+	bareTurn = 64  // frames from one TAP before the other has its turn
+	bareSpin = 200 // rounds without a frame before it sleeps
+)
