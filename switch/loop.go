@@ -34,9 +34,14 @@ const (
 	// MaxFrame is the longest frame a TAP gives: 64 KiB and its headers.
 	MaxFrame = 65536 + 256
 
-	portFrames = 64      // a port's share of one turn, in frames
-	portBytes  = 1 << 20 // and in bytes
+	portFrames = 64        // a port's share of one turn, in frames
+	portBytes  = 256 << 10 // and in bytes
+	upcallCost = 4         // frames that one counts for which needed a decision
 	maxEvents  = 256
+
+	// listenEvery is how long, in nanoseconds, those with much to send are served
+	// before it is seen who else has something: see collect.
+	listenEvery = 50_000
 )
 
 // Watch registers fd with epoll under t.
@@ -166,9 +171,7 @@ func (s *Switch) Run() {
 			}
 			idleSince = 0
 		}
-		for i := range n {
-			s.event(&s.events[i])
-		}
+		s.collect(n)
 		if !s.turn() {
 			s.obey() // what was taken before the stop
 			return
@@ -183,10 +186,7 @@ func (s *Switch) Run() {
 // descriptor (tests): it reads every port, runs the queue and the timers.
 func (s *Switch) Poll() {
 	s.tick()
-	n := s.wait(0)
-	for i := range n {
-		s.event(&s.events[i])
-	}
+	s.collect(s.wait(0))
 	for _, p := range s.ports {
 		if p != nil && p.Device.FD() < 0 {
 			s.drain(p)
@@ -201,18 +201,36 @@ func (s *Switch) Poll() {
 	}
 }
 
+// collect serves at once those of whom epoll has something new to say; only what
+// they leave after their share waits in the queue, where those stand who always
+// have more. So whoever sends little is not behind whoever sends all it can (the
+// sparse flows of FQ-CoDel, RFC 8290, section 4.2), and cannot hold the others
+// up either, since it is new only once it was empty.
+func (s *Switch) collect(n int) {
+	queue := s.queue
+	s.queue = s.fresh[:0]
+	for i := range n {
+		s.event(&s.events[i])
+	}
+	fresh := s.queue
+	s.queue = queue
+	for _, t := range fresh {
+		s.serve(t, true)
+	}
+	s.fresh = fresh[:0]
+}
+
 // turn works through the queue as it stands, then through commands and timers.
 // It returns false when the switch is to stop.
 func (s *Switch) turn() bool {
 	q := s.queue
 	s.queue = s.spare[:0]
-	for _, t := range q {
-		if t.Kind() == kindPort {
-			s.runPort(t)
-		} else if s.gateway != nil && s.gateway.Run(t) {
-			s.queue = append(s.queue, t)
+	for i, t := range q {
+		s.serve(t, false)
+		if i < len(q)-1 && s.cfg.Now()-s.nowNs > listenEvery {
+			s.tick()
+			s.collect(s.wait(0))
 		}
-		s.settle()
 	}
 	s.spare = q[:0]
 	if s.awake.Load() {
@@ -227,6 +245,16 @@ func (s *Switch) turn() bool {
 		s.settle()
 	}
 	return !s.stopping.Load()
+}
+
+// serve gives one its share, and puts it back into the queue if there is more.
+func (s *Switch) serve(t Token, fresh bool) {
+	if t.Kind() == kindPort {
+		s.runPort(t, fresh)
+	} else if s.gateway != nil && s.gateway.Run(t) {
+		s.queue = append(s.queue, t)
+	}
+	s.settle()
 }
 
 // Schedule asks for Expire at the time at or before.
@@ -319,7 +347,9 @@ func (s *Switch) event(ev *unix.EpollEvent) {
 			}
 			return
 		}
-		s.enqueuePort(p)
+		if !p.queued || !p.greedy { // what was queued for looking there again is no reason to wait
+			s.queue = append(s.queue, t)
+		}
 	default:
 		if s.gateway != nil {
 			s.gateway.Event(t, ev.Events)
@@ -327,13 +357,16 @@ func (s *Switch) event(ev *unix.EpollEvent) {
 	}
 }
 
-func (s *Switch) runPort(t Token) {
+// runPort reads from a port. A fresh one may stand in the queue besides.
+func (s *Switch) runPort(t Token, fresh bool) {
 	p := s.port(PortID(t.Index()))
 	if p == nil || p.wake != t.Gen() {
 		return
 	}
-	p.queued = false
-	if s.drain(p) {
+	if !fresh {
+		p.queued = false
+	}
+	if p.greedy = s.drain(p); p.greedy {
 		s.enqueuePort(p)
 	}
 }
@@ -341,8 +374,8 @@ func (s *Switch) runPort(t Token) {
 // drain reads frames from p until it is empty or has had its share. It returns
 // true if more may be waiting.
 func (s *Switch) drain(p *Port) bool {
-	bytes := 0
-	for range portFrames {
+	bytes, upcalls := 0, p.Stats.Upcalls
+	for frames := 0; frames+int(p.Stats.Upcalls-upcalls)*(upcallCost-1) < portFrames; frames++ {
 		if p.shape != nil && !s.outOpen(p) {
 			return false
 		}

@@ -39,6 +39,7 @@ type Port struct {
 	gen    uint64 // grows with each change to this port and with its reuse
 	cache  *flowCache
 	queued bool // in the run queue
+	greedy bool // had more than its share when it was read last
 	wake   uint32
 	shape  *shaper // nil: no limits
 

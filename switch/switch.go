@@ -44,6 +44,7 @@ type Switch struct {
 
 	queue  []Token
 	spare  []Token
+	fresh  []Token // collect's, between calls
 	events [maxEvents]unix.EpollEvent
 
 	frame, gsoFrame Frame
