@@ -62,6 +62,12 @@ type Network struct {
 
 	Range, Range6 netip.Prefix // from which addresses are chosen; zero: from the subnet
 
+	// What no file says: the network of a program that tapswitch stands for has it.
+	Resolver, Resolver6   netip.Addr // where the gateway answers DNS, instead of at its own address
+	NoDNS                 bool       // it answers none
+	LeaseFirst, LeaseLast netip.Addr // what its DHCP gives to guests that it does not know
+	Autoconf              bool       // advertised prefixes are for guests' own addresses
+
 	Line int // in Config.Path; 0: not from a file
 }
 

@@ -14,7 +14,8 @@ import (
 
 // The gateway answers guests that configure themselves by DHCP (RFC 2131, RFC
 // 8415): with the address that their port has, and no other. There is nothing
-// to lease out: addresses are the control plane's.
+// to lease out: addresses are the control plane's. But a bridge may have a range
+// that is leased to whoever asks, by MAC (lease.go).
 
 const (
 	dhcpLease = 24 * time.Hour
@@ -40,7 +41,7 @@ func (n *NAT) dhcp(f *vswitch.Frame) vswitch.Action {
 	if f.V6 {
 		gateway = p.Bridge().Gateway6
 	}
-	if f.SrcMAC() != p.MAC || p.Bridge().NoDHCP || !gateway.IsValid() {
+	if f.SrcMAC() != p.MAC && !leased(p.Bridge()) || p.Bridge().NoDHCP || !gateway.IsValid() {
 		if f.DstMAC().Multicast() && !p.Bridge().NoICC {
 			return vswitch.Action{Kind: vswitch.ActFlood}
 		}
@@ -56,7 +57,15 @@ func (n *NAT) dhcp4(f *vswitch.Frame, b []byte) vswitch.Action {
 	p, br := f.In, f.In.Bridge()
 	q, err := dhcpv4.FromBytes(b)
 	own := sourceOf(p, false)
-	if err != nil || q.OpCode != dhcpv4.OpcodeBootRequest || !bytes.Equal(q.ClientHWAddr, p.MAC[:]) || !own.IsValid() {
+	if err != nil || q.OpCode != dhcpv4.OpcodeBootRequest {
+		return vswitch.Drop(vswitch.BadTransport)
+	}
+	if leased(br) {
+		own = n.lease(br, q)
+	} else if !bytes.Equal(q.ClientHWAddr, p.MAC[:]) {
+		own = netip.Addr{}
+	}
+	if !own.IsValid() {
 		return vswitch.Drop(vswitch.BadTransport)
 	}
 	gateway := net.IP(br.Gateway.AsSlice())
@@ -85,8 +94,12 @@ func (n *NAT) dhcp4(f *vswitch.Frame, b []byte) vswitch.Action {
 	}
 	if kind != dhcpv4.MessageTypeNak {
 		r.UpdateOption(dhcpv4.OptSubnetMask(net.CIDRMask(br.Subnet.Bits(), 32)))
-		r.UpdateOption(dhcpv4.OptDNS(gateway))
-		r.UpdateOption(dhcpv4.OptHostName(p.Label))
+		if dns := br.ResolverFor(false); dns.IsValid() {
+			r.UpdateOption(dhcpv4.OptDNS(net.IP(dns.AsSlice())))
+		}
+		if !leased(br) { // else we do not know who it is
+			r.UpdateOption(dhcpv4.OptHostName(p.Label))
+		}
 		r.UpdateOption(dhcpv4.Option{Code: dhcpv4.OptionInterfaceMTU, Value: dhcpv4.Uint16(br.MTU)})
 		if !br.Internal {
 			r.UpdateOption(dhcpv4.OptRouter(gateway))
@@ -96,7 +109,7 @@ func (n *NAT) dhcp4(f *vswitch.Frame, b []byte) vswitch.Action {
 			r.UpdateOption(dhcpv4.OptIPAddressLeaseTime(dhcpLease))
 		}
 	}
-	to, mac := own, p.MAC
+	to, mac := own, vswitch.MAC(q.ClientHWAddr)
 	switch c, ok := netip.AddrFromSlice(q.ClientIPAddr.To4()); {
 	case ok && !c.IsUnspecified() && kind != dhcpv4.MessageTypeNak:
 		to = c
@@ -118,7 +131,10 @@ func (n *NAT) dhcp6(f *vswitch.Frame, b []byte) vswitch.Action {
 	if id := q.Options.ServerID(); id != nil && !id.Equal(us) {
 		return consumed
 	}
-	mods := []dhcpv6.Modifier{dhcpv6.WithServerID(us), dhcpv6.WithDNS(net.IP(br.Gateway6.AsSlice()))}
+	mods := []dhcpv6.Modifier{dhcpv6.WithServerID(us)}
+	if dns := br.ResolverFor(true); dns.IsValid() {
+		mods = append(mods, dhcpv6.WithDNS(net.IP(dns.AsSlice())))
+	}
 	for _, ia := range q.Options.IANA() {
 		out := &dhcpv6.OptIANA{IaId: ia.IaId, T1: dhcpLease / 2, T2: dhcpLease * 4 / 5}
 		out.Options.Add(&dhcpv6.OptIAAddress{IPv6Addr: own.AsSlice(), PreferredLifetime: dhcpLease, ValidLifetime: dhcpLease})

@@ -66,6 +66,8 @@ type Config struct {
 	Reassemblies int           // fragmented datagrams put together at a time
 	Expect       *Expectations // shared by the NATs of a switch's shards; nil for one shard
 	Logf         func(format string, args ...any)
+
+	Source4, Source6 netip.Addr // the host's address that sockets to the outside have; zero: the kernel chooses
 }
 
 // NAT is the gateway of all bridges of one switch. It belongs to the switch's
@@ -103,6 +105,7 @@ type NAT struct {
 	resumeAt   int64
 	buf        []byte                 // frames towards containers
 	discard    []byte                 // target of bytes peeked again and not wanted
+	leases     map[uint16][]lease     // by bridge
 	pairs      int                    // flows of kindPair
 	dials      map[uint32]func(error) // flows of Dial that are not established yet
 	burst      int                    // payload bytes of the longest TCP frame to a container
@@ -169,7 +172,7 @@ func New(sw *vswitch.Switch, cfg Config) (*NAT, error) {
 	n.lazy = make([]lazyAck, 0, 1024)
 	n.frags.init(cfg.Reassemblies)
 	n.pub.init()
-	n.dials = make(map[uint32]func(error))
+	n.dials, n.leases = make(map[uint32]func(error)), make(map[uint16][]lease)
 	n.policy, n.hits = Policy{HostAddress: true}, make(map[uint32]*Hits)
 	sw.SetGateway(n)
 	return n, nil

@@ -107,9 +107,12 @@ func (n *NAT) routeGateway(q *packet, dst netip.AddrPort, t *Trace) verdict {
 	case q.proto == vswitch.ProtoICMP || q.proto == vswitch.ProtoICMPv6:
 		t.add("route", "the gateway answers echo requests")
 		return verdict{kind: verdictEcho, rule: RuleService}
-	case dst.Port() == 53 && n.cfg.Local != nil:
+	case dst.Port() == 53 && n.cfg.Local != nil && q.from.port.Bridge().Resolves(dst.Addr()):
 		t.add("route", "the gateway answers DNS")
 		return verdict{kind: verdictDNS, rule: RuleService}
+	case q.from.port.Bridge().OnlyResolver(dst.Addr()):
+		t.add("route", "this address of the gateway's is for DNS alone")
+		return verdict{reason: vswitch.Refused, reply: replyRefused}
 	}
 	if !q.from.port.Bridge().Internal {
 		if v, is := n.published(q, dst, true, t); is {

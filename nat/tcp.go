@@ -121,7 +121,10 @@ func (n *NAT) tcpOpen(f *vswitch.Frame, v verdict) vswitch.Action {
 	}
 	var sa sockaddr
 	sa.set(to)
-	if e := sysConnect(fd, &sa); e != 0 && e != unix.EINPROGRESS {
+	if e = n.leaveFrom(fd, domain == unix.AF_INET6); e == 0 {
+		e = sysConnect(fd, &sa)
+	}
+	if e != 0 && e != unix.EINPROGRESS {
 		sysClose(fd)
 		return n.connectFailed(f, e)
 	}

@@ -111,9 +111,9 @@ func (n *NAT) udpSocket(f *vswitch.Frame) (uint32, unix.Errno) {
 	if i, _ := n.find(f.In.ID, vswitch.ProtoUDP, &local, &zero, f.SrcPort(), 0); i != none {
 		return i, 0
 	}
-	domain, any := unix.AF_INET, netip.IPv4Unspecified()
+	domain, any := unix.AF_INET, n.source(f.V6)
 	if f.V6 {
-		domain, any = unix.AF_INET6, netip.IPv6Unspecified()
+		domain = unix.AF_INET6
 	}
 	fd, e := n.out.Socket(domain, unix.SOCK_DGRAM, 0)
 	if e != 0 {

@@ -9,7 +9,7 @@ func (s *Switch) arp(f *Frame) Action {
 	if be16(a) != 1 || be16(a[2:]) != EtherIPv4 || a[4] != 6 || a[5] != 4 {
 		return Drop(BadIP)
 	}
-	if be16(a[6:]) != 1 || !br.Gateway.Is4() || netip.AddrFrom4([4]byte(a[24:28])) != br.Gateway {
+	if target := netip.AddrFrom4([4]byte(a[24:28])); be16(a[6:]) != 1 || !br.IsGateway(target) {
 		return Drop(NotForGateway)
 	}
 	b := s.scratch[:VnetLen+EthLen+ARPLen]
@@ -45,7 +45,7 @@ func (s *Switch) ndp(f *Frame) Action {
 		return Drop(NotForGateway)
 	}
 	target := netip.AddrFrom16([16]byte(p[8:24]))
-	if !br.Subnet6.IsValid() || target != br.Gateway6 && target != br.LinkLocal() {
+	if !br.Subnet6.IsValid() || !br.IsGateway(target) {
 		return Drop(NotForGateway)
 	}
 	const naLen = 32
@@ -78,8 +78,8 @@ func (s *Switch) ndp(f *Frame) Action {
 }
 
 // advertise answers a router solicitation (RFC 4861, 4.2): the gateway is the
-// router unless the bridge is internal, addresses come by DHCPv6, names are asked
-// of the gateway (RFC 8106).
+// router unless the bridge is internal, addresses come by DHCPv6 or are the
+// guest's own to make (RFC 4862), names are asked of the gateway (RFC 8106).
 func (s *Switch) advertise(f *Frame) {
 	br := f.In.bridge
 	const raLen = 16 + 8 + 8 + 32 + 24
@@ -98,10 +98,14 @@ func (s *Switch) advertise(f *Frame) {
 	put16(e[12:], EtherIPv6)
 	ip[0], ip[6], ip[7] = 0x60, ProtoICMPv6, 255
 	put16(ip[4:], raLen)
-	own, gateway, prefix := br.LinkLocal().As16(), br.Gateway6.As16(), br.Subnet6.Addr().As16()
+	own, resolver, prefix := br.LinkLocal().As16(), br.ResolverFor(true), br.Subnet6.Addr().As16()
 	copy(ip[8:], own[:])
 	copy(ip[24:], dst)
 	ra[0], ra[4], ra[5] = 134, 64, 0xc0 // hop limit; managed addresses and other configuration
+	onLink := byte(0x80)
+	if br.Service.Autoconf {
+		ra[5], onLink = 0x40, 0xc0 // other configuration only; the prefix is for addresses, too
+	}
 	const lifetime = 1800
 	if !br.Internal {
 		put16(ra[6:], lifetime)
@@ -113,14 +117,19 @@ func (s *Switch) advertise(f *Frame) {
 	o[0], o[1] = 5, 1 // MTU
 	put16(o[6:], uint16(br.MTU))
 	o = o[8:]
-	o[0], o[1], o[2], o[3] = 3, 4, byte(br.Subnet6.Bits()), 0x80 // prefix, on the link
+	o[0], o[1], o[2], o[3] = 3, 4, byte(br.Subnet6.Bits()), onLink // prefix, on the link
 	put32(o[4:], 86400)
 	put32(o[8:], 14400)
 	copy(o[16:], prefix[:])
 	o = o[32:]
 	o[0], o[1] = 25, 3 // recursive DNS server
-	put32(o[4:], lifetime)
-	copy(o[8:], gateway[:])
+	if resolver.IsValid() {
+		put32(o[4:], lifetime)
+	} else { // lifetime 0: nobody is to be asked there
+		resolver = br.Gateway6
+	}
+	server := resolver.As16()
+	copy(o[8:], server[:])
 	put16(ra[2:], Checksum(ra, PseudoSum(ip[8:24], ip[24:40], ProtoICMPv6, raLen)))
 	s.reply(f, b)
 }

@@ -102,6 +102,7 @@ type BridgeConfig struct {
 	// Advertise answers router solicitations: with the gateway as the router, and
 	// addresses by DHCPv6.
 	Advertise bool
+	Service   Service
 }
 
 // Bridge is an L2 domain: ports that see each other, and a gateway. The
@@ -140,7 +141,7 @@ func (b *Bridge) Contains(a netip.Addr) bool {
 
 // IsGateway says whether a is one of the gateway's own addresses.
 func (b *Bridge) IsGateway(a netip.Addr) bool {
-	return a.IsValid() && (a == b.Gateway || a == b.Gateway6 || a == b.LinkLocal())
+	return a.IsValid() && (a == b.Gateway || a == b.Gateway6 || a == b.LinkLocal() || b.OnlyResolver(a))
 }
 
 // LinkLocal is the gateway's link-local address.

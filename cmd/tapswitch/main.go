@@ -9,6 +9,7 @@ import (
 
 	"tapswitch/cmd/internal/demo"
 	"tapswitch/cmd/internal/porter"
+	"tapswitch/cmd/internal/slirp"
 	"tapswitch/cmd/internal/worker"
 )
 
@@ -31,6 +32,8 @@ func main() {
 		os.Exit(demo.World(os.Args))
 	case demo.ProbeName:
 		os.Exit(demo.Probe(os.Args[1:]))
+	case slirp.Name:
+		os.Exit(slirp.Run(os.Args, Version))
 	case ProbeName:
 		os.Exit(doctorProbe(os.Args))
 	}

@@ -35,6 +35,8 @@ type published struct {
 	live bool
 	home int // the shard it is live in
 	fd   int // until the NAT owns it
+
+	to netip.Addr // where it leads, if that is none of the container's own addresses
 }
 
 // plan takes addresses for a container's networks. On error nothing is taken.
@@ -224,9 +226,9 @@ func (e *Engine) connect(c *container, taps []int) error {
 		closeFDs(taps)
 		return api.Errorf(api.BadRequest, "container %s has %d interfaces, not %d", c.name, len(eps), len(taps))
 	}
-	devices := make([]*vswitch.TAP, 0, len(taps))
+	devices := make([]vswitch.Device, 0, len(taps))
 	for i, fd := range taps {
-		d, err := vswitch.NewTAP(fd)
+		d, err := vswitch.NewDevice(fd)
 		if err != nil {
 			closeFDs(taps[i+1:])
 			for _, d := range devices {
@@ -247,7 +249,7 @@ func (e *Engine) connect(c *container, taps []int) error {
 
 // plug puts all interfaces of a container on one shard, and what it publishes.
 // On error nothing is attached, and the devices are still the caller's.
-func (e *Engine) plug(c *container, eps []*endpoint, ports []*published, devices []*vswitch.TAP) (err error) {
+func (e *Engine) plug(c *container, eps []*endpoint, ports []*published, devices []vswitch.Device) (err error) {
 	c.wiring.Lock()
 	defer c.wiring.Unlock()
 	defer func() {
@@ -298,8 +300,9 @@ func (e *Engine) serve(gw *endpoint, ports []*published) (err error) {
 		if gw == nil || gw.seat == nil {
 			return errors.New("published ports need a network")
 		}
+		t4, t6 := p.targets(gw)
 		p.id, err = e.path.publish(gw.seat, nat.Publish{Proto: uint8(p.spec.Proto), Host: p.addr, FD: p.fd,
-			ContainerPort: p.spec.ContainerPort, Target4: gw.ip, Target6: gw.ip6})
+			ContainerPort: p.spec.ContainerPort, Target4: t4, Target6: t6})
 		if err != nil {
 			return err
 		}

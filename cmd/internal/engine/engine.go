@@ -9,6 +9,7 @@
 //	join.go        namespaces of others: reserve, join, leave
 //	attach.go      endpoints: ports of the switch, published ports
 //	publish.go     further published ports for a container that runs
+//	forward.go     published ports that lead to other addresses
 //	connect.go     further networks for a container that runs
 //	policy.go      who may talk to whom: rules, routes, egress policies
 //	trace.go       what would become of a packet, and expectations of that
@@ -122,7 +123,7 @@ func New(start porter.Start, p Porter, log *slog.Logger) (*Engine, error) {
 	e.dns = forward.NewDNS(forward.DNSConfig{Names: e, Upstreams: e.resolvers, Split: e.split, Cache: start.Config.Config.DNS.Cache, Closed: e.closed, Allowed: e.mayAsk, Told: e.told, Logger: log})
 	limits := start.Config.Config.Limits
 	e.path, err = newDatapath(start.Config.Config.Threads, vswitch.Config{Logf: logf, Gone: e.portGone},
-		nat.Config{Local: e, Logf: logf, PerPort: limits.Flows, HalfOpen: limits.HalfOpen, Reassemblies: limits.Fragments})
+		nat.Config{Local: e, Logf: logf, Source4: start.Source4, Source6: start.Source6, PerPort: limits.Flows, HalfOpen: limits.HalfOpen, Reassemblies: limits.Fragments})
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"net/netip"
 	"slices"
 
 	"tapswitch/cmd/internal/api"
@@ -9,6 +10,10 @@ import (
 
 // Publish publishes further ports of a container that runs, all or none.
 func (e *Engine) Publish(name string, specs []string) ([]api.Port, error) {
+	return e.publishTo(name, specs, netip.Addr{})
+}
+
+func (e *Engine) publishTo(name string, specs []string, to netip.Addr) ([]api.Port, error) {
 	c, state, err := e.look(name)
 	if err != nil {
 		return nil, err
@@ -28,6 +33,9 @@ func (e *Engine) Publish(name string, specs []string) ([]api.Port, error) {
 	e.mu.Unlock()
 	if err != nil {
 		return nil, err
+	}
+	for _, p := range ports {
+		p.to = to
 	}
 	c.wiring.Lock()
 	if err = e.serve(gw, ports); err != nil {

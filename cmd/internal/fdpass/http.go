@@ -89,6 +89,11 @@ func ConnContext(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, connKey{}, c)
 }
 
+// WithFiles is r with descriptors beside it, for one that no connection brought.
+func WithFiles(r *http.Request, fds []int) *http.Request {
+	return r.WithContext(context.WithValue(r.Context(), connKey{}, &serverConn{fds: fds}))
+}
+
 // Files are the descriptors that came with the request; they are the caller's.
 func Files(r *http.Request) []int {
 	c, ok := r.Context().Value(connKey{}).(*serverConn)

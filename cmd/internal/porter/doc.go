@@ -5,6 +5,7 @@
 //
 //	protocol.go  what worker and porter say to each other
 //	porter.go    the porter's life: start the worker, serve it, take all down
+//	request.go   the control API of a worker that serves one caller
 //	spawn.go     processes in namespaces
 //	inside.go    what runs first inside a container
 //	mounts.go    its files: proc, sys, resolv.conf, hosts

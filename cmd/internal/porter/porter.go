@@ -31,7 +31,8 @@ type Options struct {
 	HUP   <-chan os.Signal // SIGHUP: read the configuration anew
 	Watch <-chan struct{}  // the file has changed
 	Ended <-chan struct{}  // whoever we serve is gone
-	Lock  *os.File         // for the worker alone to hold, so that its end is the lock's
+	Lock  *os.File         // for the worker alone to hold, so that its end is the lock's; nil: none
+	API   *Worker          // for those that ask the worker from here; nil: nobody does
 }
 
 type porter struct {
@@ -57,14 +58,23 @@ func Run(opt Options) error {
 		return err
 	}
 	p.conn = conn
+	if p.opt.API == nil {
+		p.opt.API = new(Worker)
+	}
+	p.opt.API.begin(conn)
 	cmd := &exec.Cmd{
 		Path: "/proc/self/exe", Args: []string{WorkerName}, Env: os.Environ(), Stdin: nil, Stdout: os.Stderr, Stderr: os.Stderr,
-		ExtraFiles:  []*os.File{child, opt.Lock},
+		ExtraFiles:  []*os.File{child},
 		SysProcAttr: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGKILL},
+	}
+	if opt.Lock != nil {
+		cmd.ExtraFiles = append(cmd.ExtraFiles, opt.Lock)
 	}
 	p.spawn.do(func() { err = cmd.Start() })
 	child.Close()
-	opt.Lock.Close()
+	if opt.Lock != nil {
+		opt.Lock.Close()
+	}
 	if err != nil {
 		return fmt.Errorf("start the worker: %w", err)
 	}
@@ -129,6 +139,7 @@ func (p *porter) reloadMessage(id uint64) Message {
 // container takes milliseconds that others need not wait for.
 func (p *porter) serve() {
 	defer close(p.served)
+	defer p.opt.API.end()
 	for {
 		var m Message
 		fds, err := p.conn.Receive(&m)
@@ -147,6 +158,9 @@ func (p *porter) serve() {
 			p.once.Do(func() { close(p.down) })
 		case OpWarn:
 			p.opt.Warn(m.Text)
+		case OpRequest:
+			fdpass.CloseAll(fds)
+			p.opt.API.deliver(m)
 		default:
 			go p.answer(m, fds)
 		}

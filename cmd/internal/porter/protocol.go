@@ -2,6 +2,7 @@ package porter
 
 import (
 	"encoding/json"
+	"net/netip"
 
 	"tapswitch/cmd/internal/api"
 	"tapswitch/configs"
@@ -26,6 +27,7 @@ type Message struct {
 	Text      string          `json:"text,omitempty"`
 	Interface *api.Interface  `json:"interface,omitempty"`
 	Extra     json.RawMessage `json:"extra,omitempty"`
+	Request   *Request        `json:"request,omitempty"`
 }
 
 // Operations. The worker asks, the porter answers with the same word.
@@ -47,11 +49,12 @@ const (
 	OpExited  = "exited"  // event: a container ended with Code
 	OpEnded   = "ended"   // event: a session ended with Code
 	OpWarn    = "warn"    // event: Text
+	OpRequest = "request" // porter to worker: Request of the control API, and files; reply Code, Extra or Err
 )
 
 // Start is what the worker needs to begin.
 type Start struct {
-	Socket    string   `json:"socket"`
+	Socket    string   `json:"socket"` // of the control API; empty: nobody else is to speak it
 	Runtime   string   `json:"runtime"`
 	State     string   `json:"state"` // file; empty for an ephemeral switch
 	Logs      string   `json:"logs"`  // directory
@@ -59,6 +62,17 @@ type Start struct {
 	PorterPid int      `json:"porter_pid"`
 	Version   string   `json:"version"`
 	Config    Config   `json:"config"`
+
+	Source4 netip.Addr `json:"source4"` // the host's address that sockets to the outside have; zero: any
+	Source6 netip.Addr `json:"source6"`
+}
+
+// Request is one of the control API without its socket: a face asks it of the
+// worker that it has started.
+type Request struct {
+	Method string          `json:"method"`
+	Path   string          `json:"path"`
+	Body   json.RawMessage `json:"body,omitempty"`
 }
 
 // Config is a configuration as the porter read it, and how it reads.

@@ -116,16 +116,21 @@ func Run() int {
 		return 1
 	}
 	stop := make(chan struct{})
-	go serve(c, e, level, stop)
-	l, err := listen(m.Start.Socket)
-	if err != nil {
-		c.Tell(porter.Message{Op: porter.OpFailed, Err: api.Errorf(api.Failed, "%v", err)})
-		return 1
+	control := handler(e, c, level)
+	go serve(c, e, level, control, stop)
+	var l *net.UnixListener
+	if m.Start.Socket != "" {
+		if l, err = listen(m.Start.Socket); err != nil {
+			c.Tell(porter.Message{Op: porter.OpFailed, Err: api.Errorf(api.Failed, "%v", err)})
+			return 1
+		}
 	}
 	e.RestorePolicies()
 	if err := e.Apply(m.Start.Config); err != nil {
 		e.Close()
-		os.Remove(m.Start.Socket)
+		if l != nil {
+			os.Remove(m.Start.Socket)
+		}
 		c.Tell(porter.Message{Op: porter.OpFailed, Err: api.Errorf(api.Failed, "%v", err)})
 		return 1
 	}
@@ -135,16 +140,20 @@ func Run() int {
 			c.Tell(porter.Message{Op: porter.OpWarn, Text: p.Error()})
 		}
 	}
-	srv := &http.Server{Handler: handler(e, c, level), ConnContext: fdpass.ConnContext, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
-	go srv.Serve(fdpass.Listener{UnixListener: l, Allow: owner})
+	srv := &http.Server{Handler: control, ConnContext: fdpass.ConnContext, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	if l != nil {
+		go srv.Serve(fdpass.Listener{UnixListener: l, Allow: owner})
+	}
 	made := e.Made()
 	if restored > 0 {
 		made += fmt.Sprintf("restored %d from %s\n", restored, m.Start.State)
 	}
 	c.Tell(porter.Message{Op: porter.OpReady, Text: made})
 	<-stop
-	_ = l.Close()
-	os.Remove(m.Start.Socket)
+	if l != nil {
+		_ = l.Close()
+		os.Remove(m.Start.Socket)
+	}
 	e.Close()
 	last, done := context.WithTimeout(context.Background(), 2*time.Second)
 	defer done()
@@ -154,7 +163,7 @@ func Run() int {
 
 // serve takes the porter's replies and events until it asks for the end, or is
 // gone.
-func serve(c *client, e *engine.Engine, level *slog.LevelVar, stop chan struct{}) {
+func serve(c *client, e *engine.Engine, level *slog.LevelVar, h http.Handler, stop chan struct{}) {
 	defer close(stop)
 	defer c.close()
 	for {
@@ -164,6 +173,8 @@ func serve(c *client, e *engine.Engine, level *slog.LevelVar, stop chan struct{}
 			return
 		}
 		switch {
+		case m.Op == porter.OpRequest:
+			go request(c, h, m, fds)
 		case m.ID != 0:
 			c.deliver(m, fds)
 		case m.Op == porter.OpStop:

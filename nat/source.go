@@ -1,0 +1,35 @@
+package nat
+
+import (
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+)
+
+// source is the address that sockets to the outside are bound to: unspecified
+// where the kernel may choose.
+func (n *NAT) source(v6 bool) netip.Addr {
+	switch {
+	case v6 && n.cfg.Source6.IsValid():
+		return n.cfg.Source6
+	case v6:
+		return netip.IPv6Unspecified()
+	case n.cfg.Source4.IsValid():
+		return n.cfg.Source4
+	}
+	return netip.IPv4Unspecified()
+}
+
+// leaveFrom binds a socket that is about to connect or to ping, if its address
+// is not the kernel's to choose. The port is chosen when the other end is known
+// (ip(7), IP_BIND_ADDRESS_NO_PORT), or each would take one of the host's alone.
+func (n *NAT) leaveFrom(fd int, v6 bool) unix.Errno {
+	a := n.source(v6)
+	if a.IsUnspecified() {
+		return 0
+	}
+	setInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1) // IPv6's, too
+	var at sockaddr
+	at.set(netip.AddrPortFrom(a, 0))
+	return sysBind(fd, &at)
+}
