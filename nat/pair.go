@@ -50,7 +50,7 @@ func (n *NAT) openPair(f *vswitch.Frame, v verdict) vswitch.Action {
 	if i == none {
 		return vswitch.Drop(vswitch.FlowLimit)
 	}
-	return n.pair(i, f, side{local: local, remote: remote, lport: t.ContainerPort, rport: rport, port: to.ID, mac: to.MAC}, v)
+	return n.pair(i, f, side{local: local, remote: remote, lport: t.ContainerPort, rport: rport, port: to.ID, mac: to.MACOf(server)}, v)
 }
 
 // pair fills the record of a flow between two ports and forwards its first

@@ -311,7 +311,7 @@ func (n *NAT) tcpAccept(p *vswitch.Port, fd int, client, server, real netip.Addr
 	s := &fl.sides[0]
 	s.local, s.lport = toAddr(server.Addr()), server.Port()
 	s.remote, s.rport = toAddr(client.Addr()), client.Port()
-	s.mac = p.MAC
+	s.mac = p.MACOf(s.local.netip(fl.v6))
 	fl.sides[1].remote, fl.sides[1].rport = toAddr(real.Addr()), real.Port()
 	n.index(i, 0)
 	t := &fl.tcp

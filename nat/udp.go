@@ -96,7 +96,7 @@ func (n *NAT) udpFlow(p *vswitch.Port, v6 bool, local, remote, real netip.AddrPo
 	s := &fl.sides[0]
 	s.local, s.lport = toAddr(local.Addr()), local.Port()
 	s.remote, s.rport = toAddr(remote.Addr()), remote.Port()
-	s.mac = p.MAC
+	s.mac = p.MACOf(local.Addr())
 	fl.sides[1].remote, fl.sides[1].rport = toAddr(real.Addr()), real.Port()
 	n.index(i, 0)
 	n.arm(i, fl.used+fl.lifetime())

@@ -12,6 +12,7 @@ func (s *Switch) arp(f *Frame) Action {
 	if target := netip.AddrFrom4([4]byte(a[24:28])); be16(a[6:]) != 1 || !br.IsGateway(target) {
 		return Drop(NotForGateway)
 	}
+	f.In.hear(netip.AddrFrom4([4]byte(a[14:18])), MAC(a[8:14]))
 	b := s.scratch[:VnetLen+EthLen+ARPLen]
 	clear(b[:VnetLen])
 	r := b[VnetLen:]
@@ -48,6 +49,7 @@ func (s *Switch) ndp(f *Frame) Action {
 	if !br.Subnet6.IsValid() || !br.IsGateway(target) {
 		return Drop(NotForGateway)
 	}
+	f.In.hear(f.Src(), f.SrcMAC())
 	const naLen = 32
 	b := s.scratch[:VnetLen+EthLen+IPv6Len+naLen]
 	clear(b)

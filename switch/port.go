@@ -42,6 +42,7 @@ type Port struct {
 	greedy bool // had more than its share when it was read last
 	wake   uint32
 	shape  *shaper // nil: no limits
+	heard  *heard  // nil: nothing
 
 	linkLocal    netip.Addr // EUI-64 of MAC
 	oldest       uint32     // learned FDB entries
