@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 	"tapswitch/cmd/internal/api"
 	"tapswitch/cmd/internal/porter"
+	"tapswitch/cmd/internal/slirp"
 )
 
 // The tests of this package need Go and a kernel with user namespaces, nothing
@@ -27,7 +28,7 @@ import (
 // one of program_test.go's.
 func TestMain(m *testing.M) {
 	switch filepath.Base(os.Args[0]) {
-	case "tapswitch", "exe", porter.WorkerName, porter.InitName, porter.ExecName, porter.StageName, porter.ShareName, ProbeName:
+	case "tapswitch", "exe", porter.WorkerName, porter.InitName, porter.ExecName, porter.StageName, porter.ShareName, ProbeName, slirp.Name:
 		main()
 	}
 	if len(os.Args) > 1 {

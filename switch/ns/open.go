@@ -73,3 +73,15 @@ func MACOf(tap int) (net.HardwareAddr, error) {
 	}
 	return net.HardwareAddr(append([]byte(nil), ifr[unix.IFNAMSIZ+2:unix.IFNAMSIZ+8]...)), nil
 }
+
+// Up sets an interface up, and nothing else of it.
+func (in *Inside) Up(name string) error {
+	idx, err := in.index(name)
+	if err == nil {
+		err = in.setUp(idx)
+	}
+	if err != nil {
+		return fmt.Errorf("interface %s: %w", name, err)
+	}
+	return nil
+}

@@ -71,6 +71,7 @@ func live(o *options, ours string, signals <-chan os.Signal) (os.Signal, error) 
 		if g, sig, err = accept(o.bess, signals); sig != nil || err != nil {
 			return sig, err
 		}
+		n.guestAt(g, o)
 	} else if g, err = target(o, n); err != nil {
 		return nil, err
 	}
