@@ -22,6 +22,7 @@
 //	apply.go       the configuration: what differs from what is there
 //	state.go       what lasts over a restart
 //	names.go       DNS, resolv.conf and hosts
+//	source.go      the address that questions leave from
 //	hostaddr.go    the host's own addresses, as they change
 //	lifetime.go    processes whose end takes their port away
 //	view.go        what the API shows
@@ -120,7 +121,7 @@ func New(start porter.Start, p Porter, log *slog.Logger) (*Engine, error) {
 	e.upstreams.Store(&upstreamSet{})
 	logf := func(format string, args ...any) { log.Info(sprintf(format, args...)) }
 	var err error
-	e.dns = forward.NewDNS(forward.DNSConfig{Names: e, Upstreams: e.resolvers, Split: e.split, Cache: start.Config.Config.DNS.Cache, Closed: e.closed, Allowed: e.mayAsk, Told: e.told, Logger: log})
+	e.dns = forward.NewDNS(forward.DNSConfig{Names: e, Upstreams: e.resolvers, Split: e.split, Cache: start.Config.Config.DNS.Cache, Closed: e.closed, Allowed: e.mayAsk, Told: e.told, Dial: e.dialUpstream, Logger: log})
 	limits := start.Config.Config.Limits
 	e.path, err = newDatapath(start.Config.Config.Threads, vswitch.Config{Logf: logf, Gone: e.portGone},
 		nat.Config{Local: e, Logf: logf, Source4: start.Source4, Source6: start.Source6, PerPort: limits.Flows, HalfOpen: limits.HalfOpen, Reassemblies: limits.Fragments})

@@ -53,8 +53,8 @@ func (e *Engine) Reserve(r api.Reserve) (*api.Reservation, error) {
 	e.reserved[id] = &reservation{c: c, timer: time.AfterFunc(reserveFor, func() { e.lapse(id) })}
 	out := &api.Reservation{ID: id, Interfaces: interfaces(c, !r.PlainTAP, !r.NoRoute), DNS: []string{}}
 	for _, ep := range c.endpoints {
-		if v4, _ := ep.net.gateways(); v4.IsValid() {
-			out.DNS = append(out.DNS, v4.String())
+		if a := ep.net.resolver(); a.IsValid() {
+			out.DNS = append(out.DNS, a.String())
 		}
 	}
 	return out, nil

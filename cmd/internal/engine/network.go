@@ -76,6 +76,18 @@ func (n *network) gateways() (v4, v6 netip.Addr) {
 	return v4, v6
 }
 
+// resolver is where the network's gateway answers DNS.
+func (n *network) resolver() netip.Addr {
+	v4, _ := n.gateways()
+	switch {
+	case n.cfg.NoDNS:
+		return netip.Addr{}
+	case n.cfg.Resolver.IsValid():
+		return n.cfg.Resolver
+	}
+	return v4
+}
+
 // written is an address for people: nothing for none.
 func written(a netip.Addr) string {
 	if !a.IsValid() {

@@ -48,6 +48,13 @@ type Switch struct {
 	cfg    Config
 }
 
+// What the one guest may have: behind it may be an engine with all its
+// containers.
+const (
+	guestFlows    = 32768
+	guestHalfOpen = 4096
+)
+
 // Inherited marks descriptors that the caller left open as ours alone: they are
 // not for the worker. It is called first.
 func Inherited() { _ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC) }
@@ -61,6 +68,7 @@ func Start(c Config) (*Switch, error) {
 	cfg.Networks, cfg.Containers = []configs.Network{c.Network.WithDefaults()}, nil
 	cfg.Host = configs.Host{Loopback: configs.Ports{All: c.Loopback}, Address: !c.Closed}
 	cfg.DNS.Upstream = c.Resolver
+	cfg.Limits.Flows, cfg.Limits.HalfOpen = guestFlows, guestHalfOpen
 	cfg.LogLevel = "warn"
 	s := &Switch{stop: make(chan os.Signal, 1), ended: make(chan struct{}), cfg: c}
 	load := func() (porter.Config, error) { return porter.Config{Config: cfg}, nil }

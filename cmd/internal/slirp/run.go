@@ -7,6 +7,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"tapswitch/cmd/internal/face"
@@ -42,7 +43,11 @@ func Run(args []string, ours string) int {
 		return 0
 	}
 	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP)
+	for _, s := range []os.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGHUP} {
+		if !signal.Ignored(s) { // as by nohup(1)
+			signal.Notify(signals, s)
+		}
+	}
 	signal.Ignore(unix.SIGPIPE)
 	sig, err := live(o, ours, signals)
 	if err != nil {
@@ -55,7 +60,8 @@ func Run(args []string, ours string) int {
 	// The caller is to see that it was the signal.
 	signal.Reset(sig)
 	_ = unix.Kill(os.Getpid(), sig.(syscall.Signal))
-	select {}
+	time.Sleep(time.Second) // its default is our end
+	return 128 + int(sig.(syscall.Signal))
 }
 
 // live is the life of the process: it returns the signal that ended it, or nil
