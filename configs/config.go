@@ -67,9 +67,14 @@ type Network struct {
 	NoDNS                 bool       // it answers none
 	LeaseFirst, LeaseLast netip.Addr // what its DHCP gives to guests that it does not know
 	Autoconf              bool       // advertised prefixes are for guests' own addresses
+	Proxy                 bool       // the gateway stands for every address that is not a guest's
+	Maps                  [4]Mapping // addresses that stand for some of the host's
 
 	Line int // in Config.Path; 0: not from a file
 }
+
+// Mapping is an address by which containers reach one of the host's.
+type Mapping struct{ Guest, Host netip.Addr }
 
 // Container is a namespace with a name: one of ours (Pid 0, Netns ""), or one to join.
 type Container struct {

@@ -58,7 +58,7 @@ func (n *NAT) Explain(p *vswitch.Port, proto uint8, dst netip.AddrPort) Explanat
 		t.add("flood", "a group: to all of network %s", br.Name)
 		return end(Accepted, vswitch.Delivered, RuleBridge, br.Name)
 	}
-	if (near != nil || br.Contains(ip)) && !br.IsGateway(ip) {
+	if (near != nil || br.Contains(ip) && !br.Service.Proxy) && !br.IsGateway(ip) {
 		return n.explainNeighbour(p, proto, src, dst, t)
 	}
 	v := n.route(p, proto, src, dst, t)

@@ -182,7 +182,7 @@ func (p *Policy) routed(q *packet, t *Trace) ruling {
 	case wayRouted:
 		return p.between(q, t)
 	case wayHost:
-		if q.loop && !p.LoopbackAll && !slices.Contains(p.LoopbackPorts, q.port) {
+		if q.loop && !p.LoopbackAll && !slices.Contains(p.LoopbackPorts, q.port) && !q.mapped() {
 			t.add("host", "the host's loopback is not open at this port")
 			return deny(RuleHost, vswitch.Refused, replyRefused)
 		}
@@ -295,4 +295,9 @@ func (t *Trace) add(name, format string, args ...any) {
 	if t != nil {
 		t.Steps = append(t.Steps, Step{name, strings.TrimSpace(sprintf(format, args...))})
 	}
+}
+
+// mapped says whether the address stands for the host's loopback by itself.
+func (q *packet) mapped() bool {
+	return q.from.port != nil && q.from.port.Bridge().Mapped(q.to.addr).IsLoopback()
 }

@@ -55,6 +55,10 @@ func (n *NAT) route(p *vswitch.Port, proto uint8, src netip.Addr, dst netip.Addr
 		return verdict{reason: vswitch.NoProtocol, reply: replyProhibited}
 	}
 	q := packet{from: party{port: p, addr: src}, to: party{addr: ip}, proto: proto, port: dst.Port()}
+	if to := br.Mapped(ip); to.IsValid() {
+		t.add("route", "%s stands for the host's %s", ip, to)
+		return n.toHost(&q, netip.AddrPortFrom(to, dst.Port()), t)
+	}
 	if br.IsGateway(ip) {
 		return n.routeGateway(&q, dst, t)
 	}
@@ -62,7 +66,7 @@ func (n *NAT) route(p *vswitch.Port, proto uint8, src netip.Addr, dst netip.Addr
 		t.add("route", "DNS is intercepted: the gateway answers")
 		return verdict{kind: verdictDNS, rule: RuleService}
 	}
-	if br.Contains(ip) {
+	if br.Contains(ip) && !br.Service.Proxy {
 		t.add("route", "%s is a neighbour, not the gateway's to reach", ip)
 		return verdict{reason: vswitch.NotForGateway}
 	}
@@ -125,11 +129,21 @@ func (n *NAT) routeGateway(q *packet, dst netip.AddrPort, t *Trace) verdict {
 			to = netip.IPv6Loopback()
 		}
 		t.add("route", "the gateway's address stands for the host's loopback, which is open at this port")
-		q.way, q.to.host, q.loop = wayHost, true, true
-		return n.ruled(q, verdict{kind: verdictOutside, to: netip.AddrPortFrom(to, dst.Port()), loop: true}, t)
+		return n.toHost(q, netip.AddrPortFrom(to, dst.Port()), t)
+	}
+	if q.from.port.Bridge().Service.Proxy {
+		t.add("route", "%s is outside", dst.Addr())
+		q.way = wayOutside
+		return n.ruled(q, verdict{kind: verdictOutside, to: dst}, t)
 	}
 	t.add("route", "nothing is published at the gateway's port %d, nor is the host's loopback open there", dst.Port())
 	return verdict{reason: vswitch.Refused, reply: replyRefused}
+}
+
+// toHost leads to an address of the host that another one stands for.
+func (n *NAT) toHost(q *packet, to netip.AddrPort, t *Trace) verdict {
+	q.way, q.to.host, q.loop = wayHost, true, to.Addr().IsLoopback()
+	return n.ruled(q, verdict{kind: verdictOutside, to: to, loop: q.loop}, t)
 }
 
 // routeBetween decides about traffic to another bridge: what is published

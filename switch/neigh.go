@@ -9,10 +9,11 @@ func (s *Switch) arp(f *Frame) Action {
 	if be16(a) != 1 || be16(a[2:]) != EtherIPv4 || a[4] != 6 || a[5] != 4 {
 		return Drop(BadIP)
 	}
-	if target := netip.AddrFrom4([4]byte(a[24:28])); be16(a[6:]) != 1 || !br.IsGateway(target) {
+	sender, target := netip.AddrFrom4([4]byte(a[14:18])), netip.AddrFrom4([4]byte(a[24:28]))
+	if be16(a[6:]) != 1 || !br.answersFor(f.In, sender, target) {
 		return Drop(NotForGateway)
 	}
-	f.In.hear(netip.AddrFrom4([4]byte(a[14:18])), MAC(a[8:14]))
+	f.In.hear(sender, MAC(a[8:14]))
 	b := s.scratch[:VnetLen+EthLen+ARPLen]
 	clear(b[:VnetLen])
 	r := b[VnetLen:]
@@ -46,7 +47,7 @@ func (s *Switch) ndp(f *Frame) Action {
 		return Drop(NotForGateway)
 	}
 	target := netip.AddrFrom16([16]byte(p[8:24]))
-	if !br.Subnet6.IsValid() || !br.IsGateway(target) {
+	if !br.Subnet6.IsValid() || !br.answersFor(f.In, f.Src(), target) {
 		return Drop(NotForGateway)
 	}
 	f.In.hear(f.Src(), f.SrcMAC())

@@ -15,6 +15,32 @@ type Service struct {
 	// Autoconf lets guests make an address of their own of the prefix that is
 	// advertised (RFC 4862).
 	Autoconf bool
+	// Proxy lets the gateway stand for every other address, also of the guest's own
+	// subnet (RFC 1027): the guest has an address of a network that is really
+	// elsewhere, and all of it is reached outside, the gateway's address too.
+	Proxy bool
+	Maps  [4]Mapping
+}
+
+// Mapping is an address by which guests reach one of the host's, its loopback
+// among them. The zero value is none.
+type Mapping struct{ Guest, Host netip.Addr }
+
+// Mapped is the host's address that a stands for, or not valid.
+func (b *Bridge) Mapped(a netip.Addr) netip.Addr {
+	for _, m := range b.Service.Maps {
+		if m.Guest.IsValid() && m.Guest == a {
+			return m.Host
+		}
+	}
+	return netip.Addr{}
+}
+
+// answersFor says whether the gateway answers who asks for a's MAC address from
+// port p with the address of its own sender. Who probes for an address before
+// it takes it (RFC 5227, RFC 4862) has none yet.
+func (b *Bridge) answersFor(p *Port, sender, a netip.Addr) bool {
+	return b.IsGateway(a) || b.Service.Proxy && !sender.IsUnspecified() && a != sender && !a.IsMulticast() && !p.owns(a) && b.PortOf(a) == nil
 }
 
 // OnlyResolver says whether a is an address of the gateway's for DNS alone.

@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 	"tapswitch/cmd/internal/api"
+	"tapswitch/cmd/internal/pasta"
 	"tapswitch/cmd/internal/porter"
 	"tapswitch/cmd/internal/slirp"
 )
@@ -28,7 +29,8 @@ import (
 // one of program_test.go's.
 func TestMain(m *testing.M) {
 	switch filepath.Base(os.Args[0]) {
-	case "tapswitch", "exe", porter.WorkerName, porter.InitName, porter.ExecName, porter.StageName, porter.ShareName, ProbeName, slirp.Name:
+	case "tapswitch", "exe", porter.WorkerName, porter.InitName, porter.ExecName, porter.StageName, porter.ShareName, ProbeName, slirp.Name,
+		pasta.Name, pasta.CommandName, pasta.HelperName:
 		main()
 	}
 	if len(os.Args) > 1 {

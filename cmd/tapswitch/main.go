@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"tapswitch/cmd/internal/demo"
+	"tapswitch/cmd/internal/pasta"
 	"tapswitch/cmd/internal/porter"
 	"tapswitch/cmd/internal/slirp"
 	"tapswitch/cmd/internal/worker"
@@ -32,6 +33,12 @@ func main() {
 		os.Exit(demo.World(os.Args))
 	case demo.ProbeName:
 		os.Exit(demo.Probe(os.Args[1:]))
+	case pasta.Name:
+		os.Exit(pasta.Run(os.Args, Version))
+	case pasta.CommandName:
+		os.Exit(pasta.Command(os.Args))
+	case pasta.HelperName:
+		os.Exit(pasta.Helper())
 	case slirp.Name:
 		os.Exit(slirp.Run(os.Args, Version))
 	case ProbeName:

@@ -57,9 +57,13 @@ func (e *Engine) addNetwork(c configs.Network, origin string) (*network, error) 
 			}
 		}
 	}
+	service := vswitch.Service{Resolver: c.Resolver, Resolver6: c.Resolver6, NoDNS: c.NoDNS, First: c.LeaseFirst, Last: c.LeaseLast, Autoconf: c.Autoconf, Proxy: c.Proxy}
+	for i, m := range c.Maps {
+		service.Maps[i] = vswitch.Mapping(m)
+	}
 	n.bridge = e.path.AddBridge(vswitch.BridgeConfig{Name: c.Name, Subnet: c.Subnet, Gateway: gateway,
 		Subnet6: c.Subnet6, Gateway6: gateway6, MTU: c.MTU, MaxFDB: e.start.Config.Config.Limits.FDB, Internal: c.Internal, NoICC: c.NoICC, NoDHCP: c.NoDHCP, Advertise: c.Advertise,
-		Service: vswitch.Service{Resolver: c.Resolver, Resolver6: c.Resolver6, NoDNS: c.NoDNS, First: c.LeaseFirst, Last: c.LeaseLast, Autoconf: c.Autoconf}})
+		Service: service})
 	e.networks[c.Name] = n
 	return n, nil
 }

@@ -10,6 +10,7 @@
 //	face.go   start a switch and end it
 //	guest.go  put the caller's namespace on it
 //	ports.go  what is published of it
+//	getopt.go command lines as the C library reads them
 package face
 
 import (

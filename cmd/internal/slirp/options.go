@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
+	"tapswitch/cmd/internal/face"
 )
 
 // options are the command line as read.
@@ -95,7 +96,7 @@ func parse(name string, args []string) (*options, error) {
 		return pflag.NormalizedName(full)
 	})
 	if err := fl.Parse(args); err != nil {
-		return o, asked("%s", getopt(name, err))
+		return o, asked("%s", face.Getopt(name, err))
 	}
 	if o.help || o.version {
 		return o, nil
@@ -134,42 +135,7 @@ func longest(fl *pflag.FlagSet, given string) (full string, deprecated bool) {
 	if a, ok := aliases[given]; ok {
 		return a, true
 	}
-	found := ""
-	exact := false
-	fl.VisitAll(func(f *pflag.Flag) {
-		switch {
-		case f.Name == given:
-			exact = true
-		case strings.HasPrefix(f.Name, given) && found != "":
-			found = "-" // several
-		case strings.HasPrefix(f.Name, given):
-			found = f.Name
-		}
-	})
-	if exact || found == "" || found == "-" {
-		return given, false
-	}
-	return found, false
-}
-
-// getopt says what is wrong with an option in the C library's words.
-func getopt(name string, err error) string {
-	var none *pflag.NotExistError
-	var value *pflag.ValueRequiredError
-	var bad *pflag.InvalidValueError
-	switch {
-	case errors.As(err, &none) && none.GetSpecifiedShortnames() != "":
-		return fmt.Sprintf("%s: invalid option -- '%s'", name, none.GetSpecifiedName())
-	case errors.As(err, &none):
-		return fmt.Sprintf("%s: unrecognized option '--%s'", name, none.GetSpecifiedName())
-	case errors.As(err, &value) && value.GetSpecifiedShortnames() != "":
-		return fmt.Sprintf("%s: option requires an argument -- '%s'", name, value.GetSpecifiedName())
-	case errors.As(err, &value):
-		return fmt.Sprintf("%s: option '--%s' requires an argument", name, value.GetSpecifiedName())
-	case errors.As(err, &bad):
-		return fmt.Sprintf("%s: option '--%s' doesn't allow an argument", name, bad.GetFlag().Name)
-	}
-	return fmt.Sprintf("%s: %v", name, err)
+	return face.Longest(fl, given), false
 }
 
 func number(s, without string) (int, error) {
