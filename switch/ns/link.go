@@ -163,22 +163,42 @@ func (in *Inside) setUp(idx int) error {
 // setLink sets MAC, MTU and queue length, keeps the kernel from making up a
 // link-local address, and sets the link up.
 func (in *Inside) setLink(idx int, c Interface) error {
-	req := nl.NewNetlinkRequest(unix.RTM_NEWLINK, unix.NLM_F_ACK)
-	req.AddData(linkMsg(idx, 0))
-	req.AddData(nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(c.MTU))))
-	req.AddData(nl.NewRtAttr(unix.IFLA_TXQLEN, nl.Uint32Attr(txQueueLen)))
-	req.AddData(nl.NewRtAttr(unix.IFLA_ADDRESS, []byte(c.MAC)))
-	if _, err := in.call(req); err != nil {
+	if err := in.shapeLink(idx, c); err != nil {
 		return err
 	}
 	// Fails where IPv6 is off, which is fine.
-	req = nl.NewNetlinkRequest(unix.RTM_NEWLINK, unix.NLM_F_ACK)
+	req := nl.NewNetlinkRequest(unix.RTM_NEWLINK, unix.NLM_F_ACK)
 	req.AddData(linkMsg(idx, 0))
 	spec := nl.NewRtAttr(unix.IFLA_AF_SPEC, nil)
 	spec.AddRtAttr(unix.AF_INET6, nil).AddRtAttr(unix.IFLA_INET6_ADDR_GEN_MODE, nl.Uint8Attr(1)) // IN6_ADDR_GEN_MODE_NONE
 	req.AddData(spec)
 	_, _ = in.call(req)
 	return in.setUp(idx)
+}
+
+// shapeLink sets MAC, MTU and queue length.
+func (in *Inside) shapeLink(idx int, c Interface) error {
+	req := nl.NewNetlinkRequest(unix.RTM_NEWLINK, unix.NLM_F_ACK)
+	req.AddData(linkMsg(idx, 0))
+	req.AddData(nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(c.MTU))))
+	req.AddData(nl.NewRtAttr(unix.IFLA_TXQLEN, nl.Uint32Attr(txQueueLen)))
+	req.AddData(nl.NewRtAttr(unix.IFLA_ADDRESS, []byte(c.MAC)))
+	_, err := in.call(req)
+	return err
+}
+
+// Prepare sets MAC, MTU and queue length of an interface that somebody else
+// will move to where it belongs, name and set up: it stays down, without an
+// address.
+func (in *Inside) Prepare(c Interface) error {
+	idx, err := in.index(c.Name)
+	if err == nil {
+		err = in.shapeLink(idx, c)
+	}
+	if err != nil {
+		return fmt.Errorf("interface %s: %w", c.Name, err)
+	}
+	return nil
 }
 
 // addAddr adds an address without duplicate address detection: the switch

@@ -65,6 +65,7 @@ type Network struct {
 
 	Labels     map[string]string `json:"labels"`
 	Options    map[string]string `json:"options"`
+	Aux        map[string]string `json:"aux_addresses,omitempty"`
 	Containers []Attached        `json:"containers"`
 }
 
@@ -84,6 +85,7 @@ type NetworkCreate struct {
 	Labels   map[string]string `json:"labels,omitempty"`
 	Options  map[string]string `json:"options,omitempty"`
 	Origin   string            `json:"origin,omitempty"`
+	ID       string            `json:"id,omitempty"` // 64 hexadecimal digits, of an engine that has ids of its own
 }
 
 // NetworkConnect puts a running container on a network, or takes it off.
@@ -321,13 +323,18 @@ type Reserve struct {
 	Egress   string       `json:"egress,omitempty"`
 	Lifetime string       `json:"lifetime"` // pidfd, until_del, until_error
 	Origin   string       `json:"origin,omitempty"`
+	ID       string       `json:"id,omitempty"`     // 64 hexadecimal digits: the container's, and the reservation's
+	Hold     bool         `json:"hold,omitempty"`   // it does not lapse, and its caller makes it again after a restart
+	Expose   []string     `json:"expose,omitempty"` // as of Create
+	Links    []string     `json:"links,omitempty"`
 }
 
 // Shape is what a container's interfaces are held to; in an update "none" and
 // -1 take a limit away.
 type Shape = configs.Shape
 
-// Reservation is what the caller is to set up; it lapses after half a minute.
+// Reservation is what the caller is to set up; it lapses after half a minute,
+// unless it is held.
 type Reservation struct {
 	ID         string      `json:"id"`
 	Interfaces []Interface `json:"interfaces"`

@@ -27,6 +27,9 @@ func (e *Engine) Connect(network, name string, w api.Attachment) error {
 	if c.onHost() || c.guest() || strings.HasPrefix(network, modeContainer) {
 		return api.Errorf(api.Conflict, "container sharing network namespace with another container or host cannot be connected to any other network")
 	}
+	if c.kind == kindJoin && c.pid == 0 && c.reserve.Netns == "" {
+		return api.Errorf(api.Conflict, "container %s: its interface is %s's, who alone knows its namespace", c.name, c.origin).WithHint("connect it there, as with docker network connect")
+	}
 	if network == modeHost || network == modeNone {
 		return api.Errorf(api.BadRequest, "cannot connect container to %s network - container must be created in %s network mode", network, network)
 	}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"crypto/rand"
 	"net"
 	"net/netip"
@@ -58,6 +59,9 @@ func (e *Engine) createNetwork(r api.NetworkCreate) (*network, error) {
 	default:
 		return nil, api.Errorf(api.NotFound, "driver %s not found", r.Driver).WithHint("the driver there is is bridge")
 	}
+	if err := checkID(r.ID); err != nil {
+		return nil, err
+	}
 	c := configs.Network{Name: r.Name, Internal: r.Internal, Egress: r.Egress}
 	if err := options(&c, r.Options); err != nil {
 		return nil, err
@@ -72,6 +76,9 @@ func (e *Engine) createNetwork(r api.NetworkCreate) (*network, error) {
 	}
 	if e.networks[r.Name] != nil {
 		return nil, api.Errorf(api.Conflict, "network with name %s already exists", r.Name)
+	}
+	if err := e.freeNetworkID(r.ID); err != nil {
+		return nil, err
 	}
 	if !c.Subnet.IsValid() {
 		var err error
@@ -94,6 +101,7 @@ func (e *Engine) createNetwork(r api.NetworkCreate) (*network, error) {
 		return nil, err
 	}
 	n.made = r
+	n.id = cmp.Or(r.ID, n.id)
 	if err := n.aux(r.Aux); err != nil {
 		_ = e.removeNetwork(n)
 		return nil, err
@@ -316,11 +324,12 @@ func (e *Engine) DeleteNetwork(name string) error {
 }
 
 // PruneNetworks removes the networks made by command or API that nobody uses.
+// Those of an engine with ids of its own are that engine's to remove.
 func (e *Engine) PruneNetworks() *api.Pruned {
 	out := &api.Pruned{Networks: []string{}}
 	e.mu.Lock()
 	for _, n := range e.sortedNetworks() {
-		if n.origin != "file" && len(e.usersOf(n)) == 0 && e.removeNetwork(n) == nil {
+		if n.origin != "file" && n.made.ID == "" && len(e.usersOf(n)) == 0 && e.removeNetwork(n) == nil {
 			out.Networks = append(out.Networks, n.cfg.Name)
 		}
 	}

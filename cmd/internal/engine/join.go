@@ -44,13 +44,24 @@ func (e *Engine) Reserve(r api.Reserve) (*api.Reservation, error) {
 	if err := checkShape(r.Shape); err != nil {
 		return nil, err
 	}
+	if err := e.checkGiven(&r); err != nil {
+		return nil, err
+	}
 	c, err := e.newContainer(r.Name, r.Origin, kindJoin, r.Networks, r.Publish)
 	if err != nil {
 		return nil, err
 	}
 	c.reserve, c.spoof = r, r.Spoof
+	c.create.Links, c.create.Expose = r.Links, r.Expose
 	id := newID()
+	if r.ID != "" {
+		e.rename(c, r.ID)
+		id = r.ID
+	}
 	e.reserved[id] = &reservation{c: c, timer: time.AfterFunc(reserveFor, func() { e.lapse(id) })}
+	if r.Hold {
+		e.reserved[id].timer.Stop()
+	}
 	out := &api.Reservation{ID: id, Interfaces: interfaces(c, !r.PlainTAP, !r.NoRoute), DNS: []string{}}
 	for _, ep := range c.endpoints {
 		if a := ep.net.resolver(); a.IsValid() {

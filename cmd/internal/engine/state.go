@@ -73,7 +73,7 @@ func (e *Engine) save() {
 		}
 	}
 	for _, c := range e.sortedContainers() {
-		if c.origin != "file" && !c.attached && c.state == stateRunning {
+		if c.origin != "file" && !c.attached && !c.reserve.Hold && c.state == stateRunning {
 			s.Containers = append(s.Containers, c.saved())
 		}
 		if c.origin == "file" && c.state == stateRunning {

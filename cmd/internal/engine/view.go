@@ -138,6 +138,7 @@ func (e *Engine) viewNetwork(n *network) *api.Network {
 	}
 	maps.Copy(v.Labels, n.made.Labels)
 	maps.Copy(v.Options, n.made.Options)
+	v.Aux = maps.Clone(n.made.Aux)
 	if n.cfg.Subnet6.IsValid() {
 		v.Subnets = append(v.Subnets, api.Subnet{Subnet: n.cfg.Subnet6, Gateway: v6})
 		if n.cfg.Range6.IsValid() {

@@ -77,6 +77,7 @@ func handler(e *engine.Engine, c *client, level *slog.LevelVar) http.Handler {
 	policies(route, e)
 	joins(route, e)
 	forwards(route, e)
+	taps(route, e)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		answer(w, nil, api.Errorf(api.NotFound, "no such request: %s %s", r.Method, r.URL.Path))
 	})
