@@ -49,7 +49,13 @@ func newLab(t *testing.T) *lab {
 		return nil
 	}
 	os.Unsetenv("XDG_RUNTIME_DIR")
-	l := &lab{bench: newBench(t)}
+	return furnish(t, newBench(t))
+}
+
+// furnish makes a lab of the namespace that we are in.
+func furnish(t *testing.T, b *bench) *lab {
+	t.Helper()
+	l := &lab{bench: b}
 	holder := exec.Command(prog, "hold")
 	holder.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET}
 	p := startProc(t, holder)
