@@ -96,6 +96,7 @@ func (l *dockerLab) servePlugin() {
 	l.t.Helper()
 	l.plugin = l.start("docker-plugin")
 	l.plugin.expect("network driver tapswitch at /run/docker/plugins/tapswitch.sock")
+	l.plugin.errs.await(l.t, "the switch is there")
 }
 
 // startContainerd starts what keeps Docker's containers, so that they outlive

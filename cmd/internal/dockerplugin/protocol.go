@@ -132,6 +132,9 @@ func (r *request) published() (specs []string, err error) {
 	}
 	for _, b := range list {
 		s := forward.Spec{Proto: b.Proto, HostPort: b.HostPort, HostPortEnd: max(b.HostPort, b.HostPortEnd), ContainerPort: b.Port}
+		if b.Port == 0 {
+			return nil, api.Errorf(api.BadRequest, "failed to parse %s: a container port is missing", optPorts)
+		}
 		if b.Proto != forward.TCP && b.Proto != forward.UDP {
 			return nil, api.Errorf(api.BadRequest, "port %d: protocol %d cannot be published: tcp and udp can", b.Port, uint8(b.Proto))
 		}
