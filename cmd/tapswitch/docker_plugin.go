@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -17,8 +16,7 @@ import (
 )
 
 type pluginFlags struct {
-	name, listen, spec string
-	netns, rootlessKit string
+	name, listen, spec, netns string
 }
 
 func dockerPluginCommand() *cobra.Command {
@@ -36,18 +34,23 @@ digits of Docker's endpoint id. A host port that is left to be chosen (-p 80) is
 way to ask for it; tapswitch port shows it.
 
 Containers keep their interfaces over a restart of the plugin, of Docker with live-restore, and of the switch (whose
-open connections are lost).`,
+open connections are lost).
+
+Rootless Docker finds the plugin by a spec file in ~/.local/lib/docker/plugins; Docker 20.10 does not look there, and
+needs a name in its own /run/docker each time it has started:
+  ln -s $XDG_RUNTIME_DIR/tapswitch/docker-tapswitch.sock /proc/$(cat $XDG_RUNTIME_DIR/docker.pid)/root/run/docker/plugins/tapswitch.sock`,
 		Example: `  sudo tapswitch docker-plugin --socket $XDG_RUNTIME_DIR/tapswitch/tapswitch.sock
   docker network create -d tapswitch --subnet 10.1.1.0/24 --gateway 10.1.1.254 red
-  docker run -d --network red -p 8080:80 --name web nginx`,
+  docker run -d --network red -p 8080:80 --name web nginx
+  docker run -d --network name=red,driver-opt=tapswitch.name=db --name db postgres
+  tapswitch rule add --from container:db --to outside --action drop`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return dockerPlugin(cmd.Context(), f) },
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&f.name, "name", "tapswitch", "the driver's `name` for docker network create -d")
 	fl.StringVar(&f.listen, "listen", "", "`path` of the plugin's socket (default /run/docker/plugins/NAME.sock, rootless docker-NAME.sock beside the switch's)")
 	fl.StringVar(&f.spec, "spec", "", "`path` of a file that tells Docker of the socket (default none, rootless ~/.local/lib/docker/plugins/NAME.spec)")
-	fl.StringVar(&f.netns, "netns", "", "`path` of dockerd's network namespace, where it is not the plugin's")
-	fl.StringVar(&f.rootlessKit, "rootlesskit", "", "state `directory` of the RootlessKit that dockerd runs in (rootless default $XDG_RUNTIME_DIR/dockerd-rootless)")
+	fl.StringVar(&f.netns, "netns", "", "`path` of dockerd's network namespace (default that of the dockerd that calls)")
 	return cmd
 }
 
@@ -57,9 +60,6 @@ var pluginName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]*$`)
 func dockerPlugin(ctx context.Context, f pluginFlags) error {
 	if !pluginName.MatchString(f.name) {
 		return usageError{fmt.Errorf("--name %q: letters, digits and _ . -", f.name)}
-	}
-	if f.netns != "" && f.rootlessKit != "" {
-		return usageError{errors.New("--netns and --rootlesskit exclude each other")}
 	}
 	c, err := connect()
 	if err != nil {
@@ -91,30 +91,30 @@ func dockerPlugin(ctx context.Context, f pluginFlags) error {
 	defer stop()
 	fmt.Printf("network driver %s at %s\n", f.name, l.Addr())
 	p := dockerplugin.New(c, slog.New(slog.NewTextHandler(os.Stderr, nil)), dockerplugin.Options{
-		Owner: l.Addr().String(), Netns: f.netns, RootlessKit: f.rootlessKit, UID: uint32(os.Geteuid())})
+		Owner: l.Addr().String(), Netns: f.netns, UID: uint32(os.Geteuid())})
 	return p.Serve(ctx, l)
 }
 
 // complete fills in where Docker looks.
 func (f *pluginFlags) complete() error {
 	dir, root, err := place.Runtime()
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
-	}
-	if root {
-		if f.listen == "" {
-			f.listen = "/run/docker/plugins/" + f.name + ".sock"
+	case f.listen != "":
+		if f.listen, err = filepath.Abs(f.listen); err != nil {
+			return err
 		}
-		return nil
-	}
-	if f.listen == "" {
+	case root:
+		f.listen = "/run/docker/plugins/" + f.name + ".sock"
+	default:
 		f.listen = filepath.Join(dir, "docker-"+f.name+".sock")
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return fmt.Errorf("runtime directory: %w", err)
 		}
 	}
-	if f.listen, err = filepath.Abs(f.listen); err != nil {
-		return err
+	if root {
+		return nil
 	}
 	if f.spec == "" {
 		home, err := os.UserHomeDir()
@@ -122,9 +122,6 @@ func (f *pluginFlags) complete() error {
 			return fmt.Errorf("spec file: %w", err)
 		}
 		f.spec = filepath.Join(home, ".local/lib/docker/plugins", f.name+".spec")
-	}
-	if f.netns == "" && f.rootlessKit == "" {
-		f.rootlessKit = filepath.Join(filepath.Dir(dir), "dockerd-rootless")
 	}
 	return nil
 }

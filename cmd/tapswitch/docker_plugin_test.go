@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -19,6 +20,7 @@ import (
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 	"tapswitch/cmd/internal/api"
+	"tapswitch/cmd/internal/client"
 )
 
 // libnetwork plays Docker's part in a lab: it says what Docker says, and moves
@@ -38,7 +40,7 @@ const (
 // plugin starts the plugin, for a Docker in our own network namespace.
 func (d *libnetwork) plugin(more ...string) *proc {
 	d.t.Helper()
-	p := d.start(append([]string{"docker-plugin", "--listen", d.socket, "--spec", d.dir + "/spec", "--netns", "/proc/self/ns/net"}, more...)...)
+	p := d.start(append([]string{"docker-plugin", "--listen", d.socket, "--spec", d.dir + "/spec"}, more...)...)
 	p.expect("network driver tapswitch at " + d.socket)
 	p.errs.await(d.t, "the switch is there")
 	return p
@@ -189,7 +191,6 @@ func TestDockerPlugin(t *testing.T) {
 	}
 	l.fails(1, []string{"another plugin serves it", "--name"}, "docker-plugin", "--listen", d.socket, "--spec", d.dir+"/spec")
 	l.fails(2, []string{"--name"}, "docker-plugin", "--name", "a/b")
-	l.fails(2, []string{"exclude"}, "docker-plugin", "--netns", "x", "--rootlesskit", "y")
 
 	if _, out := d.call("/Plugin.Activate", ""); fmt.Sprint(out) != "map[Implements:[NetworkDriver]]" {
 		t.Errorf("activate: %v", out)
@@ -350,5 +351,65 @@ func TestDockerPluginSocket(t *testing.T) {
 		if _, err := os.Stat(d.socket); err != nil {
 			t.Errorf("systemd's socket: %v", err)
 		}
+	}
+}
+
+// What an engine with ids of its own may get wrong.
+func TestGivenIDs(t *testing.T) {
+	b := newBench(t)
+	b.up()
+	b.ok("run", "-d", "--name", "own", "--", prog, "hold")
+	c := &client.Client{Socket: b.socket}
+	ask := func(path string, in any) string {
+		t.Helper()
+		var e *api.Error
+		err := c.Do("POST", path, in, nil)
+		if err != nil && !errors.As(err, &e) {
+			t.Fatal(err)
+		}
+		if e == nil {
+			return ""
+		}
+		return e.Code + ": " + e.Message
+	}
+	red := api.NetworkCreate{Name: "red", Subnets: []string{"10.1.1.0/24"}, ID: netRed}
+	held := api.Reserve{Name: "web", Networks: []api.Attachment{{Network: netRed}}, ID: endWeb, Hold: true, Lifetime: "until_error"}
+	for _, x := range []struct {
+		path string
+		in   any
+		want string
+	}{
+		{"/networks", api.NetworkCreate{Name: "red", ID: "red"}, `bad_request: id "red": 64 hexadecimal digits`},
+		{"/networks", red, ""},
+		{"/networks", api.NetworkCreate{Name: "blue", ID: netRed}, "conflict: network red has the id aaaaaaaaaaaa already"},
+		{"/reservations", api.Reserve{Name: "web", ID: strings.ToUpper(endWeb)}, "bad_request: id"},
+		{"/reservations", api.Reserve{Name: "web", ID: endWeb, Expose: []string{"x"}}, "bad_request: "},
+		{"/reservations", api.Reserve{Name: "web", ID: endWeb, Links: []string{"-"}}, "bad_request: bad format for links"},
+		{"/reservations", held, ""},
+		{"/reservations", held, "conflict: container web has the id bbbbbbbbbbbb already"},
+		{"/containers/own/taps", nil, "bad_request: TAPs go to a socket beside the request"},
+	} {
+		if got := ask(x.path, x.in); got != x.want && (x.want == "" || !strings.HasPrefix(got, x.want)) {
+			t.Errorf("%s %+v: %q, want %q", x.path, x.in, got, x.want)
+		}
+	}
+	for name, want := range map[string]string{"own": "no TAP that a caller brought", "web": "no TAP that a caller brought", "nobody": "no such container"} {
+		if fds, err := c.TAPs(name); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("TAPs of %s: %v, %v", name, fds, err)
+		}
+	}
+	// Its network is there again after a restart, under its id; what is held is for
+	// its caller to bring.
+	b.ok("down")
+	eventually(t, "the end", func() bool { return !c.Running() })
+	b.up()
+	var n []api.Network
+	b.json(&n, "network", "inspect", netRed)
+	if n[0].ID != netRed || n[0].Name != "red" {
+		t.Errorf("restored: %+v", n[0])
+	}
+	b.fails(3, nil, "inspect", "web")
+	if got := ask("/reservations", held); got != "" {
+		t.Errorf("reserved again: %s", got)
 	}
 }

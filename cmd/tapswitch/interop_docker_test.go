@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -79,10 +80,16 @@ func newDockerLab(t *testing.T) *dockerLab {
 	l.servePlugin()
 	l.startContainerd()
 	l.startDocker()
-	image := t.TempDir()
-	output(t, "sh", "-ec", "cd "+image+"; mkdir usr; for d in bin sbin lib lib64; do ln -s usr/$d $d; done; tar -cf ../image.tar .")
-	l.docker("import", filepath.Dir(image)+"/image.tar", "box")
+	l.importImage()
 	return l
+}
+
+// importImage makes an image of names: a container has this machine's /usr.
+func (l *dockerLab) importImage() {
+	l.t.Helper()
+	image := l.t.TempDir()
+	output(l.t, "sh", "-ec", "cd "+image+"; mkdir usr; for d in bin sbin lib lib64; do ln -s usr/$d $d; done; tar -cf ../image.tar .")
+	l.docker("import", filepath.Dir(image)+"/image.tar", "box")
 }
 
 // up starts the switch, as its user.
@@ -124,6 +131,11 @@ func (l *dockerLab) startDocker() {
 	}
 	c.Env = append(os.Environ(), "HOME="+l.home)
 	l.daemon = startProc(l.t, c)
+	l.awaitDocker()
+}
+
+func (l *dockerLab) awaitDocker() {
+	l.t.Helper()
 	eventually(l.t, "dockerd", func() bool {
 		select {
 		case <-l.daemon.ended:
@@ -223,12 +235,14 @@ func (l *dockerLab) endpoint(container, network string) string {
 	return l.docker("inspect", "-f", "{{(index .NetworkSettings.Networks \""+network+"\").EndpointID}}", container)[:12]
 }
 
+var pluginTAP = regexp.MustCompile(`: tap[0-9a-f]{12}:`)
+
 // clean fails if anything is left: devices here, ports and networks on the
-// switch, processes of containers.
+// switch, processes that keep containers.
 func (l *dockerLab) clean() {
 	l.t.Helper()
 	// The worker closes its end of a device when the answer is already given.
-	eventually(l.t, "the last device to go", func() bool { return !strings.Contains(output(l.t, "ip", "-o", "link"), ": tap") })
+	eventually(l.t, "the last device to go", func() bool { return !pluginTAP.MatchString(output(l.t, "ip", "-o", "link")) })
 	var networks []api.Network
 	l.json(&networks, "network", "ls", "--json")
 	if len(networks) != 1 || networks[0].Origin != "file" {
@@ -238,7 +252,7 @@ func (l *dockerLab) clean() {
 		l.t.Errorf("endpoints are left: %s", got)
 	}
 	for _, pid := range strings.Fields(output(l.t, "sh", "-c", "ls /proc | grep -x '[0-9]*'")) {
-		if b, err := os.ReadFile("/proc/" + pid + "/cmdline"); err == nil && (bytes.Contains(b, []byte("containerd-shim")) || bytes.HasPrefix(b, []byte("/prog"))) {
+		if b, err := os.ReadFile("/proc/" + pid + "/cmdline"); err == nil && bytes.Contains(b, []byte("containerd-shim")) && bytes.Contains(b, []byte(l.home)) {
 			l.t.Errorf("process %s is left: %q", pid, b)
 		}
 	}
@@ -503,4 +517,69 @@ func TestRootDockerRestarts(t *testing.T) {
 func (l *dockerLab) awaitPort() {
 	l.t.Helper()
 	eventually(l.t, "a published port", func() bool { return strings.Contains(l.ok("port"), "8080") })
+}
+
+// Rootless Docker, whose own network would be RootlessKit's: its containers are
+// on the user's switch, whose sockets are the host's.
+func TestInteropDockerRootless(t *testing.T) {
+	tools(t, "dockerd", "docker", "containerd", "runc", "rootlesskit", "slirp4netns", "newuidmap", "iptables", "tar")
+	if os.Geteuid() == 0 {
+		skip(t, "rootless Docker needs an ordinary user")
+	}
+	script, err := exec.LookPath("dockerd-rootless.sh")
+	if err != nil {
+		script = "/usr/share/docker.io/contrib/dockerd-rootless.sh" // Debian's
+	}
+	b := newBench(t)
+	home := t.TempDir()
+	// What Docker stores is owned by subordinate users: only they can remove it.
+	t.Cleanup(func() { _ = exec.Command("rootlesskit", "rm", "-rf", home+"/data", home+"/exec").Run() })
+	l := &dockerLab{lab: &lab{bench: b}, home: home}
+	l.sw = b.up("--ephemeral")
+	l.plugin = b.start("docker-plugin", "--listen", b.dir+"/d", "--spec", home+"/.local/lib/docker/plugins/tapswitch.spec")
+	l.plugin.errs.await(t, "the switch is there")
+	c := exec.Command("sh", script, "--storage-driver=vfs", "--iptables=false", "--bridge=none", "-H", "unix://"+home+"/sock",
+		"--data-root", home+"/data", "--exec-root", home+"/exec", "--pidfile", home+"/pid")
+	c.Env = append(os.Environ(), "XDG_RUNTIME_DIR="+home, "HOME="+home, "PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin", "DOCKERD_ROOTLESS_ROOTLESSKIT_NET=slirp4netns")
+	l.daemon = startProc(t, c)
+	l.awaitDocker()
+	t.Cleanup(func() { l.daemon.signal(unix.SIGTERM); l.daemon.wait() }) // and all of RootlessKit's
+	// This Docker's /run is its own, and it may be too old for spec files there.
+	pid, err := os.ReadFile(home + "/pid")
+	if err != nil {
+		t.Fatal(err)
+	}
+	plugins := "/proc/" + string(pid) + "/root/run/docker/plugins"
+	output(t, "sh", "-ec", "mkdir -p "+plugins+"; ln -s "+b.dir+"/d "+plugins+"/tapswitch.sock")
+	l.importImage()
+
+	for _, name := range []string{"red", "blue"} {
+		l.docker("network", "create", "-d", "tapswitch", "--subnet", map[string]string{"red": "10.1.1.0/24", "blue": "10.2.2.0/24"}[name], name)
+	}
+	l.serves("web", "--network", "red", "-p", "80")
+	l.run("c1", "--network", "red", "box", "/prog", "hold")
+	l.run("c3", "--network", "blue", "box", "/prog", "hold")
+	port := func() string { return itoa(l.port(l.endpoint("web", "red"), "tcp", 80)) }
+	works := func() {
+		t.Helper()
+		l.sees("c1", "web:80", "from 10.1.1.3:")
+		l.sees("c3", "10.1.1.2:80", silent)
+		l.sees("c3", "10.2.2.1:"+port(), "from 10.1.1.1:")
+		if got, err := ask("tcp", "127.0.0.1:"+port(), "hello", silence); err != nil || !strings.HasPrefix(got, "from 10.1.1.1:") {
+			t.Errorf("by the loopback: %q, %v", got, err)
+		}
+	}
+	works()
+	l.sw.signal(unix.SIGKILL)
+	l.sw.wait()
+	l.plugin.errs.forget()
+	l.sw = b.up("--ephemeral")
+	l.plugin.errs.await(t, "the switch is there")
+	works()
+	l.docker("restart", "-t", "0", "web")
+	l.listens("web")
+	works()
+	l.docker("rm", "-f", "web", "c1", "c3")
+	l.docker("network", "rm", "red", "blue")
+	l.clean()
 }

@@ -122,7 +122,7 @@ func (p *Plugin) join(r *request) (any, error) {
 	if e.joined {
 		return answer, nil // asked again: the answer was lost
 	}
-	tap, err := p.makeTAP(answer.InterfaceName.SrcName, e.inside)
+	tap, err := p.makeTAP(r.caller, answer.InterfaceName.SrcName, e.inside)
 	if err != nil {
 		return nil, err
 	}

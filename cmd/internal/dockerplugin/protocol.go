@@ -41,6 +41,8 @@ type request struct {
 	IPv4Data   []pool
 	IPv6Data   []pool
 	Interface  *ifData
+
+	caller int // process id of dockerd's, 0 if we do not see it
 }
 
 // pool is what Docker's address management has chosen for a network.

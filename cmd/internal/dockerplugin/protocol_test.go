@@ -3,7 +3,9 @@ package dockerplugin
 import (
 	"encoding/json"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -29,7 +31,7 @@ func TestNetworkRequests(t *testing.T) {
 		{"a gateway that is none", `"IPv4Data":[{"Pool":"10.1.1.0/24","Gateway":"here"}]`, "", `"here" is no address`},
 	} {
 		got, err := read(t, c.name, c.in).network()
-		same(t, c.name, got, err, c.want, c.err)
+		agree(t, c.name, got, err, c.want, c.err)
 	}
 	if _, err := (&request{NetworkID: "short"}).network(); err == nil {
 		t.Error("a short id is taken")
@@ -48,7 +50,7 @@ func TestEndpointRequests(t *testing.T) {
 		{"exposed nonsense", `"Interface":{"Address":"10.1.1.1/24"},"Options":{"com.docker.network.endpoint.exposedports":{"80":1}}`, "", "exposedports"},
 	} {
 		got, err := read(t, c.name, c.in).endpoint()
-		same(t, c.name, got, err, c.want, c.err)
+		agree(t, c.name, got, err, c.want, c.err)
 	}
 	if _, err := (&request{EndpointID: "short"}).endpoint(); err == nil {
 		t.Error("a short id is taken")
@@ -68,7 +70,7 @@ func TestPortRequests(t *testing.T) {
 		{"too large", `[{"Proto":6,"Port":70000}]`, "", "com.docker.network.portmap"},
 	} {
 		got, err := read(t, c.name, `"Options":{"com.docker.network.portmap":`+c.in+`}`).published()
-		same(t, c.name, got, err, c.want, c.err)
+		agree(t, c.name, got, err, c.want, c.err)
 	}
 }
 
@@ -85,7 +87,7 @@ func read(t *testing.T, name, fields string) *request {
 	return &r
 }
 
-func same(t *testing.T, name string, got any, err error, want, words string) {
+func agree(t *testing.T, name string, got any, err error, want, words string) {
 	t.Helper()
 	switch {
 	case words != "":
@@ -129,18 +131,27 @@ func FuzzRequest(f *testing.F) {
 	})
 }
 
-// The namespace of rootless Docker is found where RootlessKit says.
-func TestRootlessKitState(t *testing.T) {
+// A dockerd is on its process's network, unless RootlessKit has detached that.
+func TestNetworkOf(t *testing.T) {
 	dir := t.TempDir()
-	for text, words := range map[string]string{"": "is not running", "x": "child_pid", "999999999": "does not exist"} {
-		if text != "" {
-			if err := os.WriteFile(filepath.Join(dir, "child_pid"), []byte(text+"\n"), 0o600); err != nil {
-				t.Fatal(err)
-			}
+	for _, c := range []struct{ file, suffix string }{{"other", "/ns/net"}, {"netns", "/root" + dir + "/netns"}} {
+		if err := os.WriteFile(filepath.Join(dir, c.file), nil, 0o600); err != nil {
+			t.Fatal(err)
 		}
-		if _, err := rootlessKit(dir); err == nil || !strings.Contains(err.Error(), words) {
-			t.Errorf("%q: %v, want %q", text, err, words)
+		cmd := exec.Command("cat")
+		cmd.Env = []string{"A=b", "ROOTLESSKIT_STATE_DIR=" + dir}
+		in, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
 		}
-		os.Remove(filepath.Join(dir, "child_pid"))
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		pid := strconv.Itoa(cmd.Process.Pid)
+		if got := networkOf(cmd.Process.Pid); got != "/proc/"+pid+c.suffix {
+			t.Errorf("with a file %s: %s", c.file, got)
+		}
+		in.Close()
+		_ = cmd.Wait()
 	}
 }

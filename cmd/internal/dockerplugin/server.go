@@ -9,8 +9,10 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"tapswitch/cmd/internal/api"
 	"tapswitch/cmd/internal/client"
 	"tapswitch/cmd/internal/fdpass"
@@ -18,10 +20,9 @@ import (
 
 // Options are what a plugin is run with.
 type Options struct {
-	Owner       string // tells its networks from those of another plugin
-	Netns       string // path of dockerd's network namespace; "" for ours
-	RootlessKit string // state directory of the RootlessKit that dockerd runs in
-	UID         uint32 // who may call, beside root
+	Owner string // tells its networks from those of another plugin
+	Netns string // path of dockerd's network namespace; "" for the caller's
+	UID   uint32 // who may call, beside root
 }
 
 // Plugin is a network driver of Docker's.
@@ -49,7 +50,7 @@ func New(c *client.Client, log *slog.Logger, opt Options) *Plugin {
 // Serve answers Docker on l until ctx ends.
 func (p *Plugin) Serve(ctx context.Context, l *net.UnixListener) error {
 	go p.watch(ctx)
-	srv := &http.Server{Handler: p.handler(), ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug)}
+	srv := &http.Server{Handler: p.handler(), ConnContext: withCaller, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug)}
 	go func() {
 		<-ctx.Done()
 		last, done := context.WithTimeout(context.Background(), 2*time.Second)
@@ -61,6 +62,23 @@ func (p *Plugin) Serve(ctx context.Context, l *net.UnixListener) error {
 		return nil
 	}
 	return err
+}
+
+type callerKey struct{}
+
+// withCaller notes the process that has connected.
+func withCaller(ctx context.Context, c net.Conn) context.Context {
+	pid := 0
+	if s, is := c.(syscall.Conn); is {
+		if raw, err := s.SyscallConn(); err == nil {
+			_ = raw.Control(func(fd uintptr) {
+				if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
+					pid = int(cred.Pid)
+				}
+			})
+		}
+	}
+	return context.WithValue(ctx, callerKey{}, pid)
 }
 
 // driver is the prefix of the network driver's requests.
@@ -90,6 +108,7 @@ func (p *Plugin) handler() http.Handler {
 				p.refuse(w, name, &req, api.Errorf(api.BadRequest, "request: %v", err))
 				return
 			}
+			req.caller, _ = r.Context().Value(callerKey{}).(int)
 			v, err := p.answerTo(c, &req)
 			if err != nil {
 				p.refuse(w, name, &req, err)

@@ -48,8 +48,9 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// untilGone returns when the switch of s has ended. Where its process is not
-// ours to see, another pid namespace, it is asked every second.
+// untilGone returns when the switch of s has ended: its worker is waited for,
+// and asked now and then, since what we see under its number may be another
+// process, of another pid namespace.
 func (p *Plugin) untilGone(ctx context.Context, s api.Status) {
 	fd, err := unix.PidfdOpen(s.WorkerPid, 0)
 	if err == nil {
@@ -62,21 +63,8 @@ func (p *Plugin) untilGone(ctx context.Context, s api.Status) {
 		}
 		if err != nil {
 			pause(ctx, time.Second)
-			continue
-		}
-		stop := make(chan struct{})
-		go func() {
-			for { // EINTR is normal
-				if n, e := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1); n > 0 || e != unix.EINTR {
-					break
-				}
-			}
-			close(stop)
-		}()
-		select {
-		case <-stop:
+		} else if n, _ := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 5000); n > 0 {
 			return
-		case <-ctx.Done(): // and we end, with the thread that waits
 		}
 	}
 }

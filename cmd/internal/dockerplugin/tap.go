@@ -20,12 +20,12 @@ func device(endpoint string) string { return "tap" + endpoint[:12] }
 
 // makeTAP makes the device where dockerd looks for it, and leaves it down: from
 // there on it is Docker's to set up.
-func (p *Plugin) makeTAP(name string, i api.Interface) (int, error) {
+func (p *Plugin) makeTAP(dockerd int, name string, i api.Interface) (int, error) {
 	mac, err := net.ParseMAC(i.MAC)
 	if err != nil {
 		return -1, err
 	}
-	in, err := p.dockerd()
+	in, err := p.dockerd(dockerd)
 	if err != nil {
 		return -1, err
 	}
@@ -44,19 +44,17 @@ func (p *Plugin) makeTAP(name string, i api.Interface) (int, error) {
 	return fd, nil
 }
 
-// dockerd is the inside of dockerd's network namespace: ours, or the one of
-// rootless Docker, which is looked up each time since it comes and goes.
-func (p *Plugin) dockerd() (*ns.Inside, error) {
-	var h *ns.Handle
-	var err error
-	switch {
-	case p.opt.Netns != "":
-		h, err = ns.OfPath(p.opt.Netns)
-	case p.opt.RootlessKit != "":
-		h, err = rootlessKit(p.opt.RootlessKit)
-	default:
+// dockerd is the inside of the network namespace where dockerd, process pid,
+// looks for devices.
+func (p *Plugin) dockerd(pid int) (*ns.Inside, error) {
+	path := p.opt.Netns
+	if path == "" && pid > 0 { // 0: of a pid namespace that we do not see; like us, then
+		path = networkOf(pid)
+	}
+	if path == "" || same(path, "/proc/self/ns/net") {
 		return ns.OpenInside()
 	}
+	h, err := ns.OfPath(path)
 	if err != nil {
 		return nil, err
 	}
@@ -64,22 +62,32 @@ func (p *Plugin) dockerd() (*ns.Inside, error) {
 	return h.Enter()
 }
 
-// rootlessKit finds the network namespace of a RootlessKit by its state
-// directory: with --detach-netns a file of its child's, else the child's own.
-func rootlessKit(dir string) (*ns.Handle, error) {
-	b, err := os.ReadFile(filepath.Join(dir, "child_pid"))
+// networkOf is the path of dockerd's network namespace. Where RootlessKit has
+// detached it (--detach-netns) dockerd is on the host's network, and uses a
+// file of RootlessKit's in its own mount namespace.
+func networkOf(pid int) string {
+	proc := "/proc/" + strconv.Itoa(pid)
+	environ, _ := os.ReadFile(proc + "/environ")
+	for _, kv := range strings.Split(string(environ), "\x00") {
+		if dir, is := strings.CutPrefix(kv, "ROOTLESSKIT_STATE_DIR="); is && dir != "" {
+			if detached := filepath.Join(proc, "root", dir, "netns"); exists(detached) {
+				return detached
+			}
+		}
+	}
+	return proc + "/ns/net"
+}
+
+func exists(path string) bool { _, err := os.Stat(path); return err == nil }
+
+// same says whether two paths are the same namespace.
+func same(a, b string) bool {
+	x, err := os.Stat(a)
 	if err != nil {
-		return nil, fmt.Errorf("rootless dockerd is not running: %w", err)
+		return false
 	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
-	if err != nil {
-		return nil, fmt.Errorf("%s/child_pid: %w", dir, err)
-	}
-	detached := fmt.Sprintf("/proc/%d/root%s/netns", pid, dir)
-	if _, err := os.Stat(detached); err == nil {
-		return ns.OfPath(detached)
-	}
-	return ns.OfPID(pid)
+	y, err := os.Stat(b)
+	return err == nil && os.SameFile(x, y)
 }
 
 // dead says whether the namespace that a TAP was in is gone (drivers/net/tun.c,
