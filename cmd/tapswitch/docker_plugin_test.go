@@ -248,8 +248,10 @@ func TestDockerPlugin(t *testing.T) {
 	startProc(t, l.far("serve", "80")).expect("listening")
 	d.refused("0.0.0.0:8080/tcp: address already in use", "ProgramExternalConnectivity", `{`+ids(endWeb)+`, "Options": {"com.docker.network.portmap": [
 		{"Proto": 6, "Port": 80, "HostPort": 8080, "HostPortEnd": 8080}, {"Proto": 6, "Port": 81, "HostPort": 8080, "HostPortEnd": 8080}]}}`)
-	d.does("ProgramExternalConnectivity", `{`+ids(endWeb)+`, "Options": {"com.docker.network.portmap": [
-		{"Proto": 6, "IP": "", "Port": 80, "HostIP": "", "HostPort": 8080, "HostPortEnd": 8080}, {"Proto": 17, "Port": 80, "HostIP": "192.0.2.1", "HostPort": 0, "HostPortEnd": 0}]}}`)
+	program := `{` + ids(endWeb) + `, "Options": {"com.docker.network.portmap": [
+		{"Proto": 6, "IP": "", "Port": 80, "HostIP": "", "HostPort": 8080, "HostPortEnd": 8080}, {"Proto": 17, "Port": 80, "HostIP": "192.0.2.1", "HostPort": 0, "HostPortEnd": 0}]}}`
+	d.does("ProgramExternalConnectivity", program)
+	d.does("ProgramExternalConnectivity", program) // as the gateway of the other family
 	if out = d.does("EndpointOperInfo", `{`+ids(endWeb)+`}`); fmt.Sprint(out) != "map[Value:map[]]" {
 		t.Errorf("EndpointOperInfo: %v", out)
 	}
@@ -270,6 +272,10 @@ func TestDockerPlugin(t *testing.T) {
 	plugin.signal(unix.SIGKILL)
 	plugin.wait()
 	plugin = d.plugin()
+	d.does("ProgramExternalConnectivity", program)
+	if n := len(l.inspect(endWeb).Ports); n != 3 {
+		t.Errorf("%d ports are open", n) // 8080 of both families, and one of UDP
+	}
 	sw.signal(unix.SIGKILL)
 	sw.wait()
 	sw = l.up("--ephemeral")

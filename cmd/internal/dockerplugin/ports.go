@@ -2,6 +2,7 @@ package dockerplugin
 
 import (
 	"net/netip"
+	"slices"
 
 	"tapswitch/cmd/internal/api"
 	"tapswitch/forward"
@@ -10,7 +11,8 @@ import (
 // Docker calls these for the endpoint that is the container's gateway, and again
 // when another becomes it.
 
-// program is ProgramExternalConnectivity.
+// program is ProgramExternalConnectivity. It may be asked for again, as the
+// gateway of one family and then of the other: what is open stays.
 func (p *Plugin) program(r *request) (any, error) {
 	specs, err := r.published()
 	if err != nil || len(specs) == 0 {
@@ -19,6 +21,13 @@ func (p *Plugin) program(r *request) (any, error) {
 	e, err := p.find(r)
 	if err != nil {
 		return nil, err
+	}
+	p.mu.Lock()
+	open := e.reserve.Publish
+	p.mu.Unlock()
+	specs = slices.DeleteFunc(specs, func(s string) bool { return slices.ContainsFunc(open, func(o string) bool { return serves(o, s) }) })
+	if len(specs) == 0 {
+		return nil, nil
 	}
 	var made []api.Port
 	if err := p.client.Do("POST", "/containers/"+r.EndpointID+"/publish", api.Publish{Ports: specs}, &made); err != nil {
@@ -58,4 +67,16 @@ func arguments(ports []api.Port) (out []string) {
 		out = append(out, s.Arg())
 	}
 	return out
+}
+
+// serves says whether a port that is open is one that is asked for.
+func serves(open, asked string) bool {
+	o, err := forward.ParseSpec(open)
+	if err != nil || len(o) != 1 {
+		return false
+	}
+	a, err := forward.ParseSpec(asked)
+	return err == nil && len(a) == 1 && a[0].Proto == o[0].Proto && a[0].ContainerPort == o[0].ContainerPort &&
+		(a[0].HostPort == 0 || a[0].HostPort <= o[0].HostPort && o[0].HostPort <= a[0].HostPortEnd) &&
+		(!a[0].HostIP.IsValid() || a[0].HostIP == o[0].HostIP)
 }
