@@ -159,9 +159,9 @@ func (p *Plugin) deleteEndpoint(r *request) (any, error) {
 	e := p.endpoints[r.EndpointID]
 	delete(p.endpoints, r.EndpointID)
 	p.mu.Unlock()
-	err := p.client.Do("DELETE", "/reservations/"+r.EndpointID, nil, nil)
+	err := p.client.Do("DELETE", "/reservations/"+client.Escape(r.EndpointID), nil, nil)
 	if err == nil {
-		err = p.client.Do("POST", "/containers/"+r.EndpointID+"/leave", nil, nil)
+		err = p.client.Do("POST", "/containers/"+client.Escape(r.EndpointID)+"/leave", nil, nil)
 	}
 	if e != nil {
 		e.close()

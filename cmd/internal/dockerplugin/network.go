@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"tapswitch/cmd/internal/api"
+	"tapswitch/cmd/internal/client"
 )
 
 // ownerLabel is on the networks of a plugin, with its socket: two of them may
@@ -32,7 +33,7 @@ func (p *Plugin) createNetwork(r *request) (any, error) {
 
 // deleteNetwork is DeleteNetwork.
 func (p *Plugin) deleteNetwork(r *request) (any, error) {
-	if err := ignoreMissing(p.client.Do("DELETE", "/networks/"+r.NetworkID, nil, nil)); err != nil {
+	if err := ignoreMissing(p.client.Do("DELETE", "/networks/"+client.Escape(r.NetworkID), nil, nil)); err != nil {
 		return nil, err
 	}
 	p.mu.Lock()

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"tapswitch/cmd/internal/api"
+	"tapswitch/cmd/internal/client"
 	"tapswitch/forward"
 )
 
@@ -30,7 +31,7 @@ func (p *Plugin) program(r *request) (any, error) {
 		return nil, nil
 	}
 	var made []api.Port
-	if err := p.client.Do("POST", "/containers/"+r.EndpointID+"/publish", api.Publish{Ports: specs}, &made); err != nil {
+	if err := p.client.Do("POST", "/containers/"+client.Escape(r.EndpointID)+"/publish", api.Publish{Ports: specs}, &made); err != nil {
 		return nil, err
 	}
 	p.mu.Lock()
@@ -48,9 +49,9 @@ func (p *Plugin) revoke(r *request) (any, error) {
 	}
 	p.mu.Unlock()
 	var c api.Container
-	err := p.client.Do("GET", "/containers/"+r.EndpointID, nil, &c)
+	err := p.client.Do("GET", "/containers/"+client.Escape(r.EndpointID), nil, &c)
 	if err == nil && len(c.Ports) > 0 {
-		err = p.client.Do("POST", "/containers/"+r.EndpointID+"/unpublish", api.Publish{Ports: arguments(c.Ports)}, nil)
+		err = p.client.Do("POST", "/containers/"+client.Escape(r.EndpointID)+"/unpublish", api.Publish{Ports: arguments(c.Ports)}, nil)
 	}
 	return nil, ignoreMissing(err)
 }

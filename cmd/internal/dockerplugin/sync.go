@@ -136,7 +136,7 @@ func (p *Plugin) adopt(c *api.Container, network string) {
 		}
 	} else {
 		var taps []int
-		if taps, err = p.client.TAPs(c.ID); err == nil && len(taps) == 1 {
+		if taps, err = p.client.TAPs(c.ID); err == nil && len(taps) == 1 { // as many as it has networks
 			e.tap = taps[0]
 		}
 	}
