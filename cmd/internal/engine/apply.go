@@ -293,7 +293,7 @@ func (e *Engine) prepareRejoin(r api.Reserve, startTime uint64, from any) (func(
 	if err != nil {
 		return nil, err
 	}
-	c.reserve, c.spoof, c.from = r, r.Spoof, from
+	c.reserve, c.spoof, c.from, c.create.Hostname = r, r.Spoof, from, r.Hostname
 	return func() error { return e.rejoin(c, startTime) }, nil
 }
 

@@ -7,6 +7,7 @@
 //	create_network.go  networks by command: default pools, Docker's options
 //	container.go   containers of ours: create, run, stop, remove
 //	join.go        namespaces of others: reserve, join, leave
+//	more.go        further networks that their callers add
 //	attach.go      endpoints: ports of the switch, published ports
 //	publish.go     further published ports for a container that runs
 //	forward.go     published ports that lead to other addresses
