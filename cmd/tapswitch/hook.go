@@ -23,11 +23,12 @@ client's address kept, and without root. "hook config" writes the files that tel
       --annotation tapswitch.network=bridge --annotation tapswitch.publish=8080:80 IMAGE
 
 hooks_dir in the [engine] section of containers.conf takes the place of --hooks-dir. podman discards -p on --network
-none: write tapswitch.publish. Annotations:
+none: write tapswitch.publish. Annotations, with semicolons where other commands have commas (podman before version 5
+would end an annotation there):
 
-  tapswitch.network=NET[:ip=A,mac=M,alias=N,ifname=I][;NET...]   what run --network takes
-  tapswitch.publish=[HOSTIP:][HOSTPORT]:PORT[/udp][,...]          what run -p takes
-  tapswitch.alias=NAME[,...]                                     further names, on each network
+  tapswitch.network=NET[;ip=A;mac=M;alias=N;ifname=I][;NET...]   what run --network takes
+  tapswitch.publish=[HOSTIP:][HOSTPORT]:PORT[/udp][;...]          what run -p takes
+  tapswitch.alias=NAME[;...]                                     further names, on each network
   tapswitch.name=NAME                                            in place of podman's
   tapswitch.egress, .rate-in, .rate-out, .delay, .loss, .flows, .spoof, .offload     as the flags of run
 

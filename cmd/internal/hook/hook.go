@@ -72,7 +72,7 @@ const prefix = "tapswitch."
 // annotations are those that are known, with what they do to the request.
 var annotations = map[string]func(r *api.Reserve, value string) error{
 	"network": func(r *api.Reserve, v string) error {
-		for _, n := range strings.FieldsFunc(v, func(c rune) bool { return c == ';' || c == ' ' }) {
+		for _, n := range networks(v) {
 			a, err := joiner.Attachment(n)
 			if err != nil {
 				return err
@@ -138,6 +138,25 @@ func request(ann map[string]string) (*api.Reserve, error) {
 		}
 	}
 	return r, nil
+}
+
+// networks splits a list of networks with their options: NET:ip=A;alias=B;NET2.
+// There a semicolon does for a comma, too, since podman before version 5 takes a
+// comma for the end of an annotation.
+func networks(s string) (out []string) {
+	for _, item := range strings.FieldsFunc(s, func(c rune) bool { return c == ';' || c == ' ' }) {
+		key, _, option := strings.Cut(item, "=")
+		if last := len(out) - 1; option && last >= 0 && !strings.Contains(key, ":") {
+			between := ","
+			if !strings.Contains(out[last], ":") {
+				between = ":"
+			}
+			out[last] += between + item
+			continue
+		}
+		out = append(out, item)
+	}
+	return out
 }
 
 // list reads words between commas, semicolons or spaces.
