@@ -45,7 +45,7 @@ func newPodman(t *testing.T) *podman {
 	if err := os.MkdirAll(image+"/www/cgi-bin", 0o755); err != nil {
 		t.Fatal(err)
 	}
-	who := "#!/bin/busybox sh\na=${REMOTE_ADDR#[::ffff:}; echo; echo from ${a%]}\n"
+	who := "#!/bin/busybox sh\na=${REMOTE_ADDR#[}; a=${a#::ffff:}; echo; echo from ${a%]}\n"
 	if err := os.WriteFile(image+"/www/cgi-bin/who", []byte(who), 0o755); err != nil {
 		t.Fatal(err)
 	}
