@@ -9,8 +9,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // podman is podman with a store of the test's own, and an image `box` that has
@@ -19,18 +22,20 @@ type podman struct {
 	t     *testing.T
 	store string
 	flags []string // before the command
+	env   []string
 }
 
 func newPodman(t *testing.T) *podman {
 	t.Helper()
 	tools(t, "podman", "runc", "newuidmap", "busybox", "tar")
 	p := &podman{t: t, store: t.TempDir()}
-	p.flags = []string{"--root", p.store + "/root", "--runroot", p.store + "/run", "--tmpdir", p.store + "/tmp", "--storage-driver", "vfs",
+	p.flags = []string{"--root", p.store + "/root", "--runroot", p.store + "/run", "--storage-driver", "vfs",
 		"--runtime", "runc", "--cgroup-manager", "cgroupfs", "--events-backend", "file"}
 	// What podman stores is owned by subordinate users: only it can remove it.
 	t.Cleanup(func() {
 		if os.Geteuid() != 0 {
 			_ = p.cmd("unshare", "rm", "-rf", p.store+"/root", p.store+"/run").Run()
+			p.unpause()
 		}
 	})
 	image := t.TempDir()
@@ -56,8 +61,19 @@ func newPodman(t *testing.T) *podman {
 
 func (p *podman) cmd(args ...string) *exec.Cmd {
 	c := exec.Command("podman", append(p.flags[:len(p.flags):len(p.flags)], args...)...)
-	c.Env = append(os.Environ(), "XDG_RUNTIME_DIR="+p.store, "HOME="+p.store)
+	c.Env = append(append(os.Environ(), "XDG_RUNTIME_DIR="+p.store, "HOME="+p.store), p.env...)
 	return c
+}
+
+// unpause ends the process by which rootless podman holds its user namespace.
+func (p *podman) unpause() {
+	text, err := os.ReadFile(p.store + "/libpod/tmp/pause.pid")
+	if err != nil {
+		return
+	}
+	if pid, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil {
+		_ = unix.Kill(pid, unix.SIGKILL)
+	}
 }
 
 // try runs podman to its end and returns what it printed, and what it said.
@@ -91,7 +107,8 @@ func (p *podman) fails(words string, args ...string) {
 // run starts a container that lives until the test's end.
 func (p *podman) run(name string, args ...string) {
 	p.t.Helper()
-	p.ok(append(append([]string{"run", "-d", "--cap-add", "NET_RAW", "--name", name}, args...), "box:latest", "/bin/busybox", "sleep", "1000")...)
+	// Root may not raise limits everywhere, as podman would.
+	p.ok(append(append([]string{"run", "-d", "--cap-add", "NET_RAW", "--ulimit", "nofile=1000:1000", "--ulimit", "nproc=1000:1000", "--name", name}, args...), "box:latest", "/bin/busybox", "sleep", "1000")...)
 	p.t.Cleanup(func() { _ = p.cmd("rm", "-f", "-t", "0", name).Run() })
 }
 

@@ -63,7 +63,14 @@ func Add(c *client.Client, h *ns.Handle, r api.Reserve) (*Added, error) {
 func missing(want []string, have []api.Port) (out []string) {
 	for _, w := range want {
 		if !slices.ContainsFunc(have, func(p api.Port) bool {
-			return w == Port("", p.HostPort, p.ContainerPort, p.Protocol) || w == Port(p.HostIP, p.HostPort, p.ContainerPort, p.Protocol)
+			for _, ip := range []string{"", p.HostIP} {
+				for _, host := range []uint16{0, p.HostPort} { // 0: any will do
+					if w == Port(ip, host, p.ContainerPort, p.Protocol) {
+						return true
+					}
+				}
+			}
+			return false
 		}) {
 			out = append(out, w)
 		}
@@ -71,22 +78,23 @@ func missing(want []string, have []api.Port) (out []string) {
 	return out
 }
 
-// Port writes a port as -p takes it.
+// Port writes a port as -p takes it; hostPort 0 lets the switch choose one.
 func Port(hostIP string, hostPort, containerPort uint16, protocol string) string {
-	s := fmt.Sprintf("%d:%d/%s", hostPort, containerPort, strings.ToLower(protocol))
-	if hostPort == 0 {
-		s = s[1:]
-		if hostIP != "" {
-			s = ":" + s
-		}
+	s := fmt.Sprintf("%d/%s", containerPort, strings.ToLower(protocol))
+	if hostPort == 0 && hostIP == "" {
+		return s
+	}
+	s = ":" + s
+	if hostPort > 0 {
+		s = fmt.Sprint(hostPort, s)
 	}
 	switch {
-	case hostIP == "":
-		return strings.TrimPrefix(s, ":")
 	case strings.Contains(hostIP, ":"):
 		return "[" + hostIP + "]:" + s
+	case hostIP != "":
+		return hostIP + ":" + s
 	}
-	return hostIP + ":" + s
+	return s
 }
 
 // Find is a container by its key, with one of its interfaces; nil where there is
