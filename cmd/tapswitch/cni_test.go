@@ -192,7 +192,8 @@ func TestCNI(t *testing.T) {
 // Two containers of one name (of different users, or namespaces), and GC.
 func TestCNIGarbage(t *testing.T) {
 	b := newBench(t)
-	b.up("-c", b.write("c.yaml", twoBridges))
+	file := b.write("c.yaml", twoBridges)
+	b.up("-c", file)
 	conf := `{"cniVersion":"1.1.0","name":"bridge","type":"tapswitch"}`
 	var made []cniCall
 	for _, id := range []string{"aaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbb"} {
@@ -215,6 +216,16 @@ func TestCNIGarbage(t *testing.T) {
 			t.Errorf("%s: %v, want %v", name, got, there)
 		}
 	}
+	// A switch that comes back knows whom it has.
+	b.ok("down")
+	b.up("-c", file)
+	if c := b.inspect("web"); c.Key != "cni:aaaaaaaaaaaaaaaa" || c.Networks[0].IfName != "eth0" {
+		t.Errorf("after a restart web is %+v", c)
+	}
+	del := made[0]
+	del.command = "DEL"
+	b.cniOK(del)
+	b.fails(3, nil, "inspect", "web")
 }
 
 // What is wrong gets the specification's codes and changes nothing.
