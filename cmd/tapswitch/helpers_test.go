@@ -18,6 +18,8 @@ import (
 
 	"golang.org/x/sys/unix"
 	"tapswitch/cmd/internal/api"
+	"tapswitch/cmd/internal/cni"
+	"tapswitch/cmd/internal/netavark"
 	"tapswitch/cmd/internal/pasta"
 	"tapswitch/cmd/internal/porter"
 	"tapswitch/cmd/internal/slirp"
@@ -30,7 +32,7 @@ import (
 func TestMain(m *testing.M) {
 	switch filepath.Base(os.Args[0]) {
 	case "tapswitch", "exe", porter.WorkerName, porter.InitName, porter.ExecName, porter.StageName, porter.ShareName, ProbeName, slirp.Name,
-		pasta.Name, pasta.CommandName, pasta.HelperName:
+		pasta.Name, pasta.CommandName, pasta.HelperName, cni.Name, netavark.Name:
 		main()
 	}
 	if len(os.Args) > 1 {

@@ -17,62 +17,32 @@ import (
 
 // A container of rootless podman, without a network of podman's, joins.
 func TestInteropPodman(t *testing.T) {
-	tools(t, "podman", "runc", "newuidmap", "busybox", "tar")
 	if os.Geteuid() == 0 {
 		skip(t, "rootless podman needs an ordinary user")
 	}
 	b := newBench(t)
-	store := t.TempDir()
-	podman := func(args ...string) *exec.Cmd {
-		c := exec.Command("podman", append([]string{"--root", store + "/root", "--runroot", store + "/run", "--storage-driver", "vfs",
-			"--runtime", "runc", "--cgroup-manager", "cgroupfs", "--events-backend", "file"}, args...)...)
-		c.Env = append(os.Environ(), "XDG_RUNTIME_DIR="+store, "HOME="+store)
-		return c
-	}
-	run := func(args ...string) string {
-		t.Helper()
-		c := podman(args...)
-		out, err := c.Output()
-		if err != nil {
-			var text []byte
-			if xe, ok := err.(*exec.ExitError); ok {
-				text = xe.Stderr
-			}
-			t.Fatalf("podman %s: %v\n%s%s", strings.Join(args, " "), err, out, text)
-		}
-		return strings.TrimSpace(string(out))
-	}
-	// What podman stores is owned by subordinate users: only it can remove it.
-	t.Cleanup(func() { _ = podman("unshare", "rm", "-rf", store+"/root", store+"/run").Run() })
-	image := t.TempDir()
-	if err := os.Mkdir(image+"/bin", 0o755); err != nil {
-		t.Fatal(err)
-	}
+	p := newPodman(t)
 	box, err := exec.LookPath("busybox")
 	if err != nil {
 		t.Fatal(err)
 	}
-	output(t, "cp", box, image+"/bin/busybox")
-	output(t, "tar", "-C", image, "-cf", store+"/image.tar", "bin")
-	run("import", store+"/image.tar", "box:latest")
-	id := run("run", "-d", "--cap-add", "NET_RAW", "--network", "none", "--name", "box1", "box:latest", "/bin/busybox", "sleep", "1000")
-	t.Cleanup(func() { _ = podman("rm", "-f", "-t", "0", id).Run() })
-	pid := run("inspect", "-f", "{{.State.Pid}}", "box1")
+	p.run("box1", "--network", "none")
+	pid := p.ok("inspect", "-f", "{{.State.Pid}}", "box1")
 
 	b.up("-c", b.write("c.yaml", twoBridges))
-	b.start("exec", "c2", "--", "busybox", "httpd", "-f", "-p", "80", "-h", image)
+	b.start("exec", "c2", "--", "busybox", "httpd", "-f", "-p", "80", "-h", filepath.Dir(box))
 	// What the session of the command above holds open counts as before.
 	eventually(t, "a web server in c2", func() bool {
-		return b.try("exec", "c1", "busybox", "wget", "-q", "-O", "/dev/null", "http://c2/bin/busybox").code == 0
+		return b.try("exec", "c1", "busybox", "wget", "-q", "-O", "/dev/null", "http://c2/busybox").code == 0
 	})
 	worker := b.status().WorkerPid
 	before := descriptors(t, worker)
 	b.ok("join", "box1", "--pid", pid, "--network", "bridge:ip=172.17.0.70", "-p", "80")
-	inside := func(args ...string) string { return run(append([]string{"exec", "box1", "/bin/busybox"}, args...)...) }
+	inside := func(args ...string) string { t.Helper(); return p.in("box1", args...) }
 	if got := inside("ping", "-c", "2", "-W", "5", "172.17.0.3"); !strings.Contains(got, " 0% packet loss") {
 		t.Errorf("ping from podman's container:\n%s", got)
 	}
-	if got := inside("wget", "-q", "-O", "-", "http://172.17.0.3/bin/busybox"); len(got) == 0 {
+	if got := inside("wget", "-q", "-O", "-", "http://172.17.0.3/busybox"); len(got) == 0 {
 		t.Error("wget from podman's container brings nothing")
 	}
 	if got := inside("nslookup", "c2.bridge", "172.17.0.1"); !strings.Contains(got, "172.17.0.3") {
@@ -82,7 +52,7 @@ func TestInteropPodman(t *testing.T) {
 		t.Errorf("ping to podman's container:\n%s", got)
 	}
 	waiting := b.start("wait", b.inspect("box1").ID)
-	run("rm", "-f", "-t", "0", "box1")
+	p.ok("rm", "-f", "-t", "0", "box1")
 	waiting.line()
 	b.fails(3, nil, "inspect", "box1")
 	released(t, worker, before)

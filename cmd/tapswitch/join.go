@@ -3,16 +3,12 @@ package main
 import (
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 	"tapswitch/cmd/internal/api"
-	"tapswitch/cmd/internal/client"
-	"tapswitch/cmd/internal/fdpass"
-	"tapswitch/cmd/internal/porter"
+	"tapswitch/cmd/internal/joiner"
 	"tapswitch/switch/ns"
 )
 
@@ -84,44 +80,18 @@ func join(name string, f joinFlags) error {
 	}
 	var h *ns.Handle
 	if f.pid > 0 {
-		r.Lifetime = "pidfd"
+		r.Lifetime = joiner.ByProcess
 		h, err = ns.OfPID(f.pid)
 	} else {
-		r.Lifetime = "until_error"
+		r.Lifetime = joiner.ByDevice
 		h, err = ns.OfPath(f.netns)
 	}
 	if err != nil {
 		return err
 	}
 	defer h.Close()
-	return joinHandle(c, h, r)
-}
-
-// joinHandle reserves addresses, sets the interfaces up with our own rights,
-// and hands their TAPs to the switch.
-func joinHandle(c *client.Client, h *ns.Handle, r api.Reserve) error {
-	var res api.Reservation
-	if err := c.Do("POST", "/reservations", r, &res); err != nil {
-		return err
-	}
-	taps, err := porter.Attach(h, res.Interfaces, r.Pid == 0)
+	made, res, err := joiner.Join(c, h, r)
 	if err != nil {
-		_ = c.Do("DELETE", "/reservations/"+res.ID, nil, nil)
-		return err
-	}
-	defer fdpass.CloseAll(taps)
-	fds := taps
-	if r.Pid > 0 {
-		p, err := unix.PidfdOpen(r.Pid, 0)
-		if err != nil {
-			_ = c.Do("DELETE", "/reservations/"+res.ID, nil, nil)
-			return fmt.Errorf("process %d: %w", r.Pid, err)
-		}
-		defer unix.Close(p)
-		fds = append(append([]int(nil), taps...), p)
-	}
-	var made api.Container
-	if err := c.Do("POST", "/ports", api.Join{Reservation: res.ID, Pid: r.Pid}, &made, fds...); err != nil {
 		return err
 	}
 	for _, n := range made.Networks {
@@ -144,11 +114,7 @@ func leaveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			path := "/containers/" + client.Escape(args[0]) + "/leave"
-			if len(args) > 1 {
-				path += "?network=" + url.QueryEscape(args[1])
-			}
-			return c.Do("POST", path, nil, nil)
+			return joiner.Leave(c, args[0], strings.Join(args[1:], ""))
 		},
 	}
 }

@@ -7,7 +7,9 @@ import (
 	"os"
 	"path/filepath"
 
+	"tapswitch/cmd/internal/cni"
 	"tapswitch/cmd/internal/demo"
+	"tapswitch/cmd/internal/netavark"
 	"tapswitch/cmd/internal/pasta"
 	"tapswitch/cmd/internal/porter"
 	"tapswitch/cmd/internal/slirp"
@@ -43,6 +45,12 @@ func main() {
 		os.Exit(slirp.Run(os.Args, Version))
 	case ProbeName:
 		os.Exit(doctorProbe(os.Args))
+	}
+	switch {
+	case cni.Called(os.Args):
+		os.Exit(cni.Main("tapswitch " + Version))
+	case netavark.Called(os.Args):
+		os.Exit(netavark.Main(os.Args, Version))
 	}
 	os.Exit(run(os.Args[1:]))
 }

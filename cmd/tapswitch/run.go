@@ -21,6 +21,7 @@ import (
 	"golang.org/x/term"
 	"tapswitch/cmd/internal/api"
 	"tapswitch/cmd/internal/client"
+	"tapswitch/cmd/internal/joiner"
 )
 
 type runFlags struct {
@@ -181,47 +182,13 @@ func workdir(flag string) (string, error) {
 	return filepath.Abs(flag)
 }
 
-// parseAttachment reads NET[:ip=A,alias=B...].
+// parseAttachment reads the argument of --network.
 func parseAttachment(s string) (api.Attachment, error) {
-	name, opts, _ := strings.Cut(s, ":")
-	a := api.Attachment{Network: name}
-	if name == "" {
-		return a, fmt.Errorf("--network %q: a name must stand first", s)
+	a, err := joiner.Attachment(s)
+	if err != nil {
+		err = fmt.Errorf("--network %w", err)
 	}
-	if name == "container" {
-		if opts == "" || strings.ContainsAny(opts, ",=") {
-			return a, fmt.Errorf("--network %s: write container:NAME, and nothing else", s)
-		}
-		return api.Attachment{Network: s}, nil
-	}
-	for _, kv := range strings.Split(opts, ",") {
-		if kv == "" {
-			continue
-		}
-		k, v, ok := strings.Cut(kv, "=")
-		if !ok || v == "" {
-			return a, fmt.Errorf("--network %s: %q must be key=value", name, kv)
-		}
-		switch k {
-		case "ip":
-			if strings.Contains(v, ":") {
-				a.IP6 = v
-			} else {
-				a.IP = v
-			}
-		case "ip6":
-			a.IP6 = v
-		case "mac":
-			a.MAC = v
-		case "alias":
-			a.Aliases = append(a.Aliases, v)
-		case "ifname", "interface_name":
-			a.IfName = v
-		default:
-			return a, fmt.Errorf("--network %s: unknown key %q: ip, ip6, mac, alias or ifname", name, k)
-		}
-	}
-	return a, nil
+	return a, err
 }
 
 // commandFailure turns an error of starting a command into its exit code.

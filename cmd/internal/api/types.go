@@ -234,6 +234,7 @@ type Container struct {
 	Egress   string     `json:"egress,omitempty"`
 	Shape    *Shape     `json:"shape,omitempty"`
 	Log      string     `json:"log,omitempty"`
+	Key      string     `json:"key,omitempty"` // by which the face that joined it knows it
 }
 
 // Endpoint is a container's attachment to one network.
@@ -327,6 +328,8 @@ type Reserve struct {
 	Hold     bool         `json:"hold,omitempty"`   // it does not lapse, and its caller makes it again after a restart
 	Expose   []string     `json:"expose,omitempty"` // as of Create
 	Links    []string     `json:"links,omitempty"`
+	Hostname string       `json:"hostname,omitempty"` // one more name, and the first in hosts
+	Key      string       `json:"key,omitempty"`      // the caller's name for the namespace: what is reserved under a key that is there joins that container
 }
 
 // Shape is what a container's interfaces are held to; in an update "none" and
@@ -339,6 +342,8 @@ type Reservation struct {
 	ID         string      `json:"id"`
 	Interfaces []Interface `json:"interfaces"`
 	DNS        []string    `json:"dns"`
+	Resolv     string      `json:"resolv_conf"` // files that would suit the container
+	Hosts      string      `json:"hosts"`
 }
 
 // Interface says how an interface inside a namespace is set up.

@@ -294,7 +294,7 @@ func (e *Engine) prepareRejoin(r api.Reserve, startTime uint64, from any) (func(
 		return nil, err
 	}
 	c.reserve, c.spoof, c.from = r, r.Spoof, from
-	c.create.Links, c.create.Expose = r.Links, r.Expose
+	c.create.Hostname, c.create.Links, c.create.Expose = r.Hostname, r.Links, r.Expose
 	return func() error { return e.rejoin(c, startTime) }, nil
 }
 

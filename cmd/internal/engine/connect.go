@@ -85,7 +85,13 @@ func (e *Engine) connectOne(c *container, ep *endpoint) error {
 		closeFDs(taps)
 		return api.Errorf(api.Failed, "container %s: no interface came", c.name)
 	}
-	d, err := vswitch.NewTAP(taps[0])
+	return e.seat(c, ep, taps[0])
+}
+
+// seat puts one more interface of a container that runs on the switch. It takes
+// the descriptor over.
+func (e *Engine) seat(c *container, ep *endpoint, tap int) error {
+	d, err := vswitch.NewTAP(tap)
 	if err != nil {
 		return api.Errorf(api.Failed, "container %s: %v", c.name, err)
 	}

@@ -135,6 +135,8 @@ func (e *Engine) forget(c *container) {
 		e.unlist(c)
 		if c.state != stateExited {
 			release(c.endpoints)
+			c.state = stateExited
+			close(c.done)
 		}
 	}
 	e.mu.Unlock()

@@ -8,6 +8,7 @@
 //	container.go   containers of ours: create, run, stop, remove
 //	join.go        namespaces of others: reserve, join, leave
 //	given.go       what an engine with ids of its own brings along
+//	more.go        further networks that their callers add
 //	attach.go      endpoints: ports of the switch, published ports
 //	publish.go     further published ports for a container that runs
 //	forward.go     published ports that lead to other addresses

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,6 +20,7 @@ const (
 // own rights and then joins.
 type reservation struct {
 	c     *container
+	more  []*endpoint // of a container that is there
 	timer *time.Timer
 }
 
@@ -47,28 +49,42 @@ func (e *Engine) Reserve(r api.Reserve) (*api.Reservation, error) {
 	if err := e.checkGiven(&r); err != nil {
 		return nil, err
 	}
+	if r.Key != "" {
+		if c := e.byKey(r.Key); c != nil {
+			return e.reserveMore(c, r)
+		}
+	}
 	c, err := e.newContainer(r.Name, r.Origin, kindJoin, r.Networks, r.Publish)
 	if err != nil {
 		return nil, err
 	}
 	c.reserve, c.spoof = r, r.Spoof
-	c.create.Links, c.create.Expose = r.Links, r.Expose
+	c.create.Hostname, c.create.Links, c.create.Expose = r.Hostname, r.Links, r.Expose
 	id := newID()
 	if r.ID != "" {
 		e.rename(c, r.ID)
 		id = r.ID
 	}
-	e.reserved[id] = &reservation{c: c, timer: time.AfterFunc(reserveFor, func() { e.lapse(id) })}
-	if r.Hold {
-		e.reserved[id].timer.Stop()
+	return e.hold(id, &reservation{c: c}, c.endpoints), nil
+}
+
+// hold keeps a reservation under id for a while, or until it is used, and says
+// how eps are to be set up. The lock is held.
+func (e *Engine) hold(id string, r *reservation, eps []*endpoint) *api.Reservation {
+	c := r.c
+	r.timer = time.AfterFunc(reserveFor, func() { e.lapse(id) })
+	if c.reserve.Hold {
+		r.timer.Stop()
 	}
-	out := &api.Reservation{ID: id, Interfaces: interfaces(c, !r.PlainTAP, !r.NoRoute), DNS: []string{}}
-	for _, ep := range c.endpoints {
+	e.reserved[id] = r
+	out := &api.Reservation{ID: id, Interfaces: interfaces(&container{endpoints: eps}, !c.reserve.PlainTAP, !c.reserve.NoRoute), DNS: []string{}}
+	for _, ep := range eps {
 		if a := ep.net.resolver(); a.IsValid() {
 			out.DNS = append(out.DNS, a.String())
 		}
 	}
-	return out, nil
+	out.Resolv, out.Hosts = e.files(c, cmp.Or(c.create.Hostname, c.name))
+	return out
 }
 
 // lapse gives a reservation up that nobody used.
@@ -79,8 +95,19 @@ func (e *Engine) lapse(id string) {
 	e.mu.Unlock()
 	if r != nil {
 		r.timer.Stop()
-		e.forget(r.c)
+		e.giveUp(r)
 	}
+}
+
+// giveUp gives back what a reservation has taken.
+func (e *Engine) giveUp(r *reservation) {
+	if r.more == nil {
+		e.forget(r.c)
+		return
+	}
+	e.mu.Lock()
+	release(r.more)
+	e.mu.Unlock()
 }
 
 // Cancel gives a reservation up.
@@ -95,12 +122,22 @@ func (e *Engine) Join(j api.Join, fds []int) (*api.Container, error) {
 	there := r != nil && e.containers[r.c.id] == r.c // not removed meanwhile
 	e.mu.Unlock()
 	if !there {
+		if r != nil {
+			r.timer.Stop()
+			e.giveUp(r)
+		}
 		closeFDs(fds)
 		return nil, api.Errorf(api.NotFound, "no such reservation, or it has lapsed")
 	}
 	r.timer.Stop()
-	if err := e.enter(r.c, j.Pid, fds); err != nil {
-		e.forget(r.c)
+	err := error(nil)
+	if r.more != nil {
+		err = e.enterMore(r, fds)
+	} else {
+		err = e.enter(r.c, j.Pid, fds)
+	}
+	if err != nil {
+		e.giveUp(r)
 		return nil, err
 	}
 	e.save()
@@ -155,6 +192,10 @@ func (e *Engine) Leave(name, network string) error {
 	}
 	if network == "" {
 		e.ended(c, 0)
+		select { // somebody else may be at it: who comes back under the name finds it free
+		case <-c.done:
+		case <-e.ctx.Done():
+		}
 		return nil
 	}
 	return e.Disconnect(network, c.name)

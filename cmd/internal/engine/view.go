@@ -59,7 +59,7 @@ func (e *Engine) Container(name string) (*api.Container, error) {
 func (c *container) view() *api.Container {
 	v := &api.Container{ID: c.id, Name: c.name, Origin: c.origin, Kind: c.kind, State: c.state, Command: c.create.Command,
 		Created: c.created.UTC().Truncate(time.Millisecond), Networks: []api.Endpoint{}, Ports: []api.Port{}, Hostname: c.create.Hostname, Log: c.log,
-		Links: c.create.Links, Expose: c.create.Expose, Egress: c.egress()}
+		Links: c.create.Links, Expose: c.create.Expose, Egress: c.egress(), Key: c.reserve.Key}
 	if s := *c.shape(); s != (api.Shape{}) {
 		v.Shape = &s
 	}

@@ -312,3 +312,9 @@ func awaitExit(pid int, d time.Duration) {
 	defer unix.Close(fd)
 	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(d.Milliseconds()))
 }
+
+// Rootless says whether we are in a user namespace that somebody made.
+func Rootless() bool {
+	_, real := realUID()
+	return !real
+}
