@@ -148,6 +148,9 @@ func (f *captureFlags) receive(conn net.Conn) error {
 	if f.last == 0 {
 		fmt.Fprintln(os.Stderr, "capturing; end it with ^C")
 	}
+	if f.write == "" || f.write == "-" {
+		go closeBehind(conn, 1)
+	}
 	switch f.write {
 	case "":
 		return f.print(conn, os.Stdout)
@@ -164,6 +167,20 @@ func (f *captureFlags) receive(conn net.Conn) error {
 	}
 	err := f.copyBlocks(conn, r)
 	return errors.Join(err, r.close())
+}
+
+// closeBehind closes a capture when nobody reads any more what it is written to,
+// which a write would find out only with the next packet.
+func closeBehind(conn net.Conn, fd int) {
+	p := []unix.PollFd{{Fd: int32(fd)}} // no events: errors come unasked
+	for {
+		if _, err := unix.Poll(p, -1); !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	if p[0].Revents&(unix.POLLERR|unix.POLLHUP) != 0 {
+		conn.Close()
+	}
 }
 
 // ended is no error if we or the reader of ours have ended it.

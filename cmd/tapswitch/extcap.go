@@ -150,6 +150,7 @@ func extcapCapture(r api.Capture, fifo string) error {
 	sigs := make(chan os.Signal, 1)
 	signal.Notify(sigs, unix.SIGINT, unix.SIGTERM)
 	go func() { <-sigs; conn.Close() }()
+	go closeBehind(conn, int(out.Fd()))
 	_, err = io.Copy(out, conn)
 	return ended(err)
 }

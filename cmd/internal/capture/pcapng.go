@@ -281,6 +281,15 @@ func (x *Reader) Next() (*Packet, error) {
 	}
 }
 
+// Skip takes in the next block, whatever it is.
+func (x *Reader) Skip() error {
+	kind, raw, err := x.blocks.Next()
+	if err == nil {
+		_, err = x.Block(kind, raw)
+	}
+	return err
+}
+
 // Block takes a block in, and returns the packet that it holds, if it does.
 func (x *Reader) Block(kind uint32, raw []byte) (*Packet, error) {
 	b := raw[8 : len(raw)-4]
