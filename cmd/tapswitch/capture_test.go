@@ -100,19 +100,14 @@ func TestCapture(t *testing.T) {
 	}
 	fates := map[string]int{}
 	packets, r := recorded(t, openFile(t, file))
-	server := false
 	for _, p := range packets {
 		fate, _, _ := strings.Cut(p.Comment, ":")
 		fates[r.Interfaces[p.Interface]+" "+fate]++
-		server = server || strings.HasSuffix(p.Comment, "]") && strings.Contains(p.Comment, "c1:eth0; by ")
 	}
 	for _, want := range []string{"c1:eth0 forwarded to c2", "c2:eth0 forwarded to c1", "c3:eth0 dropped", "c1:eth0 answered by the gateway", "c1:eth0 from the gateway"} {
 		if fates[want] == 0 {
 			t.Errorf("nothing was %s: %v", want, fates)
 		}
-	}
-	if !server {
-		t.Error("the server's process is not named")
 	}
 	if !strings.Contains(strings.Join(r.Interfaces, " "), "plain:eth0") || r.Names[netip.MustParseAddr("172.17.0.3")] != "c2.bridge" {
 		t.Errorf("interfaces: %v, names: %v", r.Interfaces, r.Names)
@@ -141,15 +136,15 @@ func TestCaptureFlows(t *testing.T) {
 	l := b.start("run", "--rm", "--name", "pub", "-p", "127.0.0.1:0:80", "--", prog, "serve", "80")
 	l.expect("listening")
 	gate := b.watch("-n", "-i", "pub", "tcp")
-	exits := b.watch("-n", "--exits", "-c", "4", "tcp and host c1 and host c2 and tcp[tcpflags] & tcp-syn != 0 or arp and host c1")
+	exits := b.watch("-n", "--exits", "host c1 and host c2 and tcp[tcpflags] & tcp-syn != 0")
 	file := filepath.Join(b.dir, "split.pcapng")
 	split := b.watch("-w", file, "-s", "100", "--split", "tcp port 80 and host c2")
 	conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", b.port("pub", "tcp", 80)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn.Close()
-	if p := gate.line(); !strings.Contains(p, "pub:eth0 < ") || !strings.Contains(p, "| from the gateway: tcp ") || !strings.Contains(p, " => 127.0.0.1:") {
+	defer conn.Close()
+	if p := gate.line(); !strings.Contains(p, "pub:eth0 < ") || !strings.Contains(p, "| from the gateway: tcp ") || !strings.Contains(p, "127.0.0.1:") || strings.Contains(p, "invalid") {
 		t.Errorf("to a published port: %q", p)
 	}
 	if p := gate.line(); !strings.Contains(p, "pub:eth0 > ") || !strings.Contains(p, "| to the host: tcp ") {
@@ -176,6 +171,23 @@ func TestCaptureFlows(t *testing.T) {
 	}
 }
 
+// Whose a packet is, is told where it can be known: of a server it can.
+func TestCaptureProcess(t *testing.T) {
+	b := newBench(t)
+	b.up("--ephemeral", "-c", b.write("c.yaml", twoBridges))
+	b.start("exec", "c2", "--", prog, "serve", "80").expect("listening")
+	p := b.watch("-n", "-i", "c2", "-Q", "in", "tcp")
+	name := filepath.Base(prog)
+	eventually(t, "the server to be named", func() bool {
+		b.asks("c1", "tcp", "172.17.0.3:80", "from 172.17.0.2:")
+		l := p.line()
+		for len(p.lines) > 0 {
+			l += p.line()
+		}
+		return strings.Contains(l, "| forwarded to c1:eth0; by "+name[:min(len(name), 15)]+"[")
+	})
+}
+
 // The headers of the last moments are there afterwards, with fates, within the
 // filter and the time that are asked for; a reload begins and ends it.
 func TestCapturePast(t *testing.T) {
@@ -186,7 +198,10 @@ func TestCapturePast(t *testing.T) {
 	b.asks("c1", "tcp", "172.17.0.3:80", "from 172.17.0.2:")
 	b.asks("c3", "tcp", "172.17.0.3:80", silent)
 	var got string
-	eventually(t, "the past to be kept", func() bool { got = b.ok("capture", "-n", "--last", "60s", "tcp"); return strings.Contains(got, "dropped") })
+	eventually(t, "the past to be kept", func() bool {
+		got = b.ok("capture", "-n", "--last", "60s", "tcp")
+		return strings.Contains(got, "dropped")
+	})
 	for _, want := range []string{"c1:eth0 > IP 172.17.0.2.", "Flags [S]", "| forwarded to c2:eth0", "c3:eth0 > IP 172.18.0.2.", "| dropped: isolated"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("the past lacks %q:\n%s", want, got)
@@ -235,14 +250,9 @@ func TestCaptureSlowReader(t *testing.T) {
 		}
 	}
 	from := capture.NewReader(r)
-	n := 0
 	for from.Missed == 0 {
-		if _, err := from.Next(); err != nil {
-			t.Fatalf("after %d packets, none of them missed: %v", n, err)
-		}
-		n++
-		if n%1000 == 0 {
-			b.asks("c1", "tcp", "172.17.0.3:80", "from 172.17.0.2:") // so that there is something to say
+		if err := from.Skip(); err != nil {
+			t.Fatalf("none was missed: %v", err)
 		}
 	}
 	r.Close()

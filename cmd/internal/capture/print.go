@@ -226,7 +226,7 @@ func dump(b []byte) string {
 				hex.WriteByte(' ')
 			}
 			fmt.Fprintf(&hex, "%02x", x)
-			if x < ' ' || x > '~' {
+			if x <= ' ' || x > '~' {
 				x = '.'
 			}
 			text.WriteByte(x)

@@ -36,6 +36,7 @@ type flowKey struct {
 type flowNote struct {
 	text string
 	pair bool // rewritten from port to port
+	half bool // its socket is not there yet
 	at   time.Time
 }
 
@@ -74,7 +75,7 @@ func (s *fates) learn(frames []vswitch.Captured, c *vswitch.Capture, watched boo
 		if f.Exit || f.Reason != vswitch.Delivered {
 			continue
 		}
-		if n, known := s.flows[k]; !known || t.Opens && n.at != now || now.Sub(n.at) > noteStale {
+		if n, known := s.flows[k]; !known || (t.Opens || n.half) && n.at != now || now.Sub(n.at) > noteStale {
 			n.at = now
 			s.flows[k] = n
 			s.ask = append(s.ask, k)
@@ -88,7 +89,7 @@ func (s *fates) learn(frames []vswitch.Captured, c *vswitch.Capture, watched boo
 			}
 			for _, k := range s.ask {
 				if d, open := s.e.path.nats[s.shard].FlowAt(k.port, k.proto, k.local, k.remote); open {
-					s.flows[k] = flowNote{describe(d), d.Kind == "pair", now}
+					s.flows[k] = flowNote{describe(d), d.Kind == "pair", !d.Host.IsValid(), now}
 				}
 			}
 		})
@@ -166,5 +167,9 @@ func (s *fates) fate(i int, f *vswitch.Captured, p, out *portInfo, b []byte) str
 
 // describe is a flow with both its sides.
 func describe(f nat.Flow) string {
-	return protocol(f.Proto) + " " + f.Local.String() + " -> " + f.Remote.String() + " => " + f.Host.String() + " -> " + f.Peer.String()
+	t := protocol(f.Proto) + " " + f.Local.String() + " -> " + f.Remote.String() + " => "
+	if f.Host.IsValid() {
+		t += f.Host.String() + " -> "
+	}
+	return t + f.Peer.String()
 }
