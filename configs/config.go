@@ -21,21 +21,22 @@ import (
 
 // Config is everything the switch is told. Load and Default return it complete: nothing in it waits for a default.
 type Config struct {
-	Networks   []Network
-	Containers []Container
-	Rules      []Rule   // in their order; the first that matches decides
-	Routes     []Rule   // between networks
-	Egress     []Egress // policies that networks and containers name
-	Forward    bool     // false: nothing is routed, outside or between networks
-	Host       Host
-	DNS        DNS
-	SOCKS      string // where a SOCKS5 proxy to containers listens, ADDRESS:PORT; "": nowhere
-	Limits     Limits
-	Threads    int    // that switch; takes effect at the next start
-	LogLevel   string // debug, info, warn, error
-	LogFormat  string // text, json
-	StateFile  string // "": the default place; a relative path is the switch's working directory's
-	Path       string // file it was read from as it was named; "" for defaults alone
+	Networks    []Network
+	Containers  []Container
+	Rules       []Rule   // in their order; the first that matches decides
+	Routes      []Rule   // between networks
+	Egress      []Egress // policies that networks and containers name
+	Forward     bool     // false: nothing is routed, outside or between networks
+	Host        Host
+	DNS         DNS
+	SOCKS       string // where a SOCKS5 proxy to containers listens, ADDRESS:PORT; "": nowhere
+	Limits      Limits
+	Threads     int    // that switch; takes effect at the next start
+	CaptureRing int    // bytes for the headers of the last packets; 0: none are kept
+	LogLevel    string // debug, info, warn, error
+	LogFormat   string // text, json
+	StateFile   string // "": the default place; a relative path is the switch's working directory's
+	Path        string // file it was read from as it was named; "" for defaults alone
 
 	origins map[string]origin // by key ("networks[0].mtu"); a default has none
 }

@@ -194,6 +194,7 @@ func TestPrecedence(t *testing.T) {
 		{"dns.intercept", "dns: {intercept: true}", "false", "true", true, false, true, false, func(c *Config) any { return c.DNS.Intercept }},
 		{"socks", "socks: '127.0.0.1:1'", "127.0.0.1:2", "[::1]:3", "[::1]:3", "127.0.0.1:2", "127.0.0.1:1", "", func(c *Config) any { return c.SOCKS }},
 		{"threads", "threads: 2", "3", "4", 4, 3, 2, 1, func(c *Config) any { return c.Threads }},
+		{"capture_ring", "capture_ring: 64kb", "1mb", "2MB", 2 << 20, 1 << 20, 64 << 10, 0, func(c *Config) any { return c.CaptureRing }},
 		{"log.level", "log: {level: debug}", "warn", "error", "error", "warn", "debug", "info", func(c *Config) any { return c.LogLevel }},
 		{"log.format", "log: {format: json}", "text", "json", "json", "text", "json", "text", func(c *Config) any { return c.LogFormat }},
 		{"state_file", "state_file: /a", "/B", "/C", "/C", "/B", "/a", "", func(c *Config) any { return c.StateFile }},
@@ -229,8 +230,8 @@ func TestPrecedence(t *testing.T) {
 			}
 		}
 	}
-	if len(settings) != 16 {
-		t.Errorf("%d settings, of which 16 are tested above", len(settings))
+	if len(settings) != 17 {
+		t.Errorf("%d settings, of which 17 are tested above", len(settings))
 	}
 }
 

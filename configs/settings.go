@@ -1,6 +1,7 @@
 package configs
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -56,6 +57,21 @@ var settings = []setting{
 				c.Threads = n
 			}
 		}},
+	{"capture_ring", "0", "memory for the headers of the last packets, as 16MB, for capture --last; 0 for none", textNode,
+		func(d *decoder, at value, c *Config) {
+			s, ok := d.text(at)
+			if !ok || s == "0" {
+				return
+			}
+			n, err := ParseSize(s)
+			if err == nil && n < minCaptureRing {
+				err = fmt.Errorf("%s is too small; write 0 for none, or a size from 64kb up, as 16MB", quote(s))
+			}
+			if err != nil {
+				d.bad(at, "%s", err)
+			}
+			c.CaptureRing = int(n)
+		}},
 	{"log.level", "info", "what is logged: debug, info, warn, error", textNode,
 		func(d *decoder, at value, c *Config) {
 			if i, ok := d.word(at, logLevels...); ok {
@@ -83,6 +99,9 @@ var (
 
 // maxLimit bounds each limit: what it counts is memory of the switch.
 const maxLimit = 1 << 20
+
+// minCaptureRing holds some hundred packets.
+const minCaptureRing = 64 << 10
 
 // maxThreads bounds the threads that switch.
 const maxThreads = 16

@@ -116,6 +116,7 @@ func (s *shower) config() *yaml.Node {
 	add(root, "limits", limits)
 
 	s.put(root, "", "threads", number(c.Threads))
+	s.put(root, "", "capture_ring", number(c.CaptureRing))
 
 	log := section()
 	s.put(log, "log", "level", scalar(c.LogLevel))

@@ -73,6 +73,7 @@ limits:
   fdb: 4096 # default
   fragments: 256 # default
 threads: 1 # default
+capture_ring: 0 # default
 log:
   level: warn # env TAPSWITCH_LOG_LEVEL
   format: json # flag --log-format

@@ -102,3 +102,14 @@ func (n *NAT) Counts() map[string]int {
 	}
 	return out
 }
+
+// FlowAt is the flow of what the container on port sees as local and remote, if
+// it is open; of echoes the identifier is local's port.
+func (n *NAT) FlowAt(port vswitch.PortID, proto uint8, local, remote netip.AddrPort) (Flow, bool) {
+	l, r := toAddr(local.Addr()), toAddr(remote.Addr())
+	i, _ := n.find(port, proto, &l, &r, local.Port(), remote.Port())
+	if i == none || n.flows[i].kind == kindUDPSocket || n.flows[i].kind == kindFree {
+		return Flow{}, false
+	}
+	return n.describe(&n.flows[i]), true
+}

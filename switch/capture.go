@@ -1,107 +1,163 @@
 package vswitch
 
 import (
-	"sync"
+	"sync/atomic"
 )
 
-// Capture collects copies of frames and what became of them. The loop's thread
-// fills it and never waits: what its reader is too slow for is counted as
-// missed.
+// Capture is a ring in which the loop leaves copies of frames and what became
+// of them, for one reader elsewhere. Neither waits for the other, and neither
+// takes a lock: the loop owns what lies from head on, the reader what lies from
+// tail to head. A frame comes over to the reader when it has been decided
+// about, with one atomic store. What there is no room for is counted as missed.
 type Capture struct {
-	snap int
-	wake chan struct{} // one token while there is something to take
+	snap  int
+	exits bool
+	wake  chan struct{} // one token for a reader that sleeps
 
-	mu     sync.Mutex
-	frames []Captured
+	slots  []Captured
 	memory []byte
-	used   int
-	missed uint64
 
-	open int  // index in frames of the frame that is being decided about, -1 for none
-	busy bool // one is being decided about, recorded or missed; the loop's alone
+	// The loop's.
+	next     uint64 // slots filled, those among them that are still being decided about
+	used     uint64 // bytes of memory given out since the start, gaps at its end among them
+	seenTail uint64 // tail and freed as they were when there last was no room
+	seenUsed uint64
+	open     int   // slot of the frame that is being decided about, -1 for none
+	busy     bool  // one is being decided about, recorded or missed
+	from     *Port // where it came from
+	first    *byte // and where its bytes are
+	_        [64]byte
+
+	head   atomic.Uint64 // slots that are the reader's, since the start
+	missed atomic.Uint64
+	_      [64]byte
+
+	// The reader's.
+	tail   atomic.Uint64 // slots given back
+	freed  atomic.Uint64 // and bytes
+	asleep atomic.Bool
 }
 
-// Captured is one frame as it came to its port, or as the gateway sent it there.
+// Captured is one frame: as it came to its port, as the gateway sent it to one,
+// or, if exits are captured, as it went out of a port that it was forwarded to.
 type Captured struct {
 	Time     int64 // nanoseconds of the switch's clock
+	Length   int   // of the frame, without the virtio header
 	Port     PortID
+	Out      PortID // the first port that it went to, or 0; of an exit, where it came from
 	PortGen  uint32 // tells an old port of that number from a new one
-	Received bool   // sent by the container; else to it, by the gateway
-	Length   int    // of the frame, without the virtio header
-	Data     []byte
-	GSO      uint8  // kind of super-frame, or 0
-	GSOSize  uint16 // payload bytes of each of its segments
-	Partial  bool   // its checksum is open
-	Reason   Reason // why it ended, or Delivered
-	Out      PortID // the first port that it went to, or 0
 	OutGen   uint32
-	Outs     int    // how many it went to
+	Outs     uint32 // how many it went to
 	Flow     uint32 // of the gateway, +1; 0 for none
 	FlowGen  uint32
+	at, size uint32 // its bytes in memory, with the virtio header
+	end      uint64 // bytes given out up to their end
+	Reason   Reason // why it ended, or Delivered
+	Received bool   // sent by the container; else to it
+	Exit     bool   // forwarded to it: there is a record of where it came from, too
 }
 
-const captureFrames = 8192
+// What a capture holds for its reader at most.
+const (
+	captureFrames = 8192
+	captureMemory = 16 << 20
+)
 
-// NewCapture makes a capture of snap bytes of each frame at most.
-func NewCapture(snap int) *Capture {
-	return &Capture{snap: snap, wake: make(chan struct{}, 1), frames: make([]Captured, 0, captureFrames), memory: make([]byte, captureFrames*min(snap, 2048)), open: -1}
+// NewCapture makes a capture of snap bytes of each frame at most; with exits
+// also where a frame leaves the switch.
+func NewCapture(snap int, exits bool) *Capture {
+	return &Capture{snap: snap, exits: exits, wake: make(chan struct{}, 1), slots: make([]Captured, captureFrames),
+		memory: make([]byte, min(captureFrames*(snap+VnetLen), captureMemory)), open: -1}
 }
 
-// Wake is sent to when there is something to Take.
-func (c *Capture) Wake() <-chan struct{} { return c.wake }
-
-// Take hands over what was captured and how much was missed since, in exchange
-// for the slices of an earlier Take or nil.
-func (c *Capture) Take(frames []Captured, memory []byte) ([]Captured, []byte, uint64) {
-	if frames == nil {
-		frames, memory = make([]Captured, 0, captureFrames), make([]byte, len(c.memory))
+// Wait returns true when there is something to read, false when stop is closed.
+func (c *Capture) Wait(stop <-chan struct{}) bool {
+	for {
+		if c.head.Load() != c.tail.Load() {
+			return true
+		}
+		c.asleep.Store(true)
+		if c.head.Load() != c.tail.Load() {
+			c.asleep.Store(false)
+			return true
+		}
+		select {
+		case <-c.wake:
+		case <-stop:
+			return false
+		}
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.open >= 0 {
-		// The loop still writes to the last one: it stays.
-		last := c.frames[c.open]
-		frames, memory = append(frames[:0], last), memory[:cap(memory)]
-		n := copy(memory, last.Data)
-		frames[0].Data = memory[:n:n]
-		out, mem, missed := c.frames[:c.open], c.memory, c.missed
-		c.frames, c.memory, c.used, c.missed, c.open = frames, memory, n, 0, 0
-		return out, mem, missed
-	}
-	out, mem, missed := c.frames, c.memory, c.missed
-	c.frames, c.memory, c.used, c.missed = frames[:0], memory[:cap(memory)], 0, 0
-	return out, mem, missed
 }
 
-// add takes a copy of b, a virtio header and a frame. What a container has sent
-// stays open until it has been decided about.
-func (c *Capture) add(now int64, p *Port, received bool, b []byte) {
-	frame := b[VnetLen:]
-	n := min(len(frame), c.snap)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(c.frames) == cap(c.frames) || c.used+n > len(c.memory) {
-		c.missed++
+// Read is what can be read at once, in the order in which it came; it is
+// borrowed until Done.
+func (c *Capture) Read() []Captured {
+	tail, head := c.tail.Load(), c.head.Load()
+	at := tail % captureFrames
+	return c.slots[at:min(at+head-tail, captureFrames)]
+}
+
+// Bytes are a frame's, a virtio header in front; borrowed as the frame is.
+func (c *Capture) Bytes(f *Captured) []byte { return c.memory[f.at : f.at+f.size : f.at+f.size] }
+
+// Done gives the first n frames of what was read back.
+func (c *Capture) Done(n int) {
+	if n == 0 {
 		return
 	}
-	data := c.memory[c.used : c.used+n : c.used+n]
-	c.used += copy(data, frame)
-	v := ReadVnet(b)
-	c.frames = append(c.frames, Captured{Time: now, Port: p.ID, PortGen: p.wake, Received: received, Length: len(frame), Data: data,
-		GSO: v.GSOType, GSOSize: v.GSOSize, Partial: v.Flags&VnetNeedsCsum != 0})
-	if received {
-		c.open = len(c.frames) - 1
+	tail := c.tail.Load() + uint64(n)
+	c.freed.Store(c.slots[(tail-1)%captureFrames].end)
+	c.tail.Store(tail)
+}
+
+// Missed is how many frames there was no room for since it was last asked.
+func (c *Capture) Missed() uint64 { return c.missed.Swap(0) }
+
+// add takes a copy of b, a virtio header and a frame, which is the reader's with
+// the next publish. It returns its slot, or -1.
+func (c *Capture) add(now int64, p *Port, b []byte) int {
+	if len(b) <= VnetLen {
+		return -1
 	}
-	select {
-	case c.wake <- struct{}{}:
-	default:
+	size := uint64(min(len(b), VnetLen+c.snap))
+	used := c.used
+	if at := used % uint64(len(c.memory)); at+size > uint64(len(c.memory)) {
+		used += uint64(len(c.memory)) - at // a frame lies in one piece
+	}
+	if c.next-c.seenTail == captureFrames || used+size-c.seenUsed > uint64(len(c.memory)) {
+		if c.seenTail, c.seenUsed = c.tail.Load(), c.freed.Load(); c.next == c.seenTail {
+			c.seenUsed = used // it is empty
+		}
+		if c.next-c.seenTail == captureFrames || used+size-c.seenUsed > uint64(len(c.memory)) {
+			c.missed.Add(1)
+			return -1
+		}
+	}
+	at := used % uint64(len(c.memory))
+	copy(c.memory[at:at+size], b)
+	i := int(c.next % captureFrames)
+	c.next++
+	c.used = used + size
+	c.slots[i] = Captured{Time: now, Port: p.ID, PortGen: p.wake, Length: len(b) - VnetLen, at: uint32(at), size: uint32(size), end: c.used}
+	return i
+}
+
+// publish hands over what was added.
+func (c *Capture) publish() {
+	c.head.Store(c.next)
+	if c.asleep.Load() && c.asleep.CompareAndSwap(true, false) {
+		select {
+		case c.wake <- struct{}{}:
+		default:
+		}
 	}
 }
 
 // SetCapture begins or, with nil, ends capturing.
 func (s *Switch) SetCapture(c *Capture) { s.capture = c }
 
-// inputCaptured is input with a record of the frame.
+// inputCaptured is input with a record of the frame. The clock is read for each,
+// since what one turn handles may be apart by more than it takes to answer.
 func (s *Switch) inputCaptured(p *Port, b []byte) {
 	s.captureIn(p, b)
 	s.input(p, b)
@@ -110,51 +166,64 @@ func (s *Switch) inputCaptured(p *Port, b []byte) {
 
 // captureIn begins the record of a frame from a container.
 func (s *Switch) captureIn(p *Port, b []byte) {
-	if s.capture.busy = true; len(b) > VnetLen {
-		s.capture.add(s.nowNs, p, true, b)
+	c := s.capture
+	c.busy, c.from, c.first = true, p, &b[:1][0]
+	if c.open = c.add(s.cfg.Now(), p, b); c.open >= 0 {
+		c.slots[c.open].Received = true
 	}
 }
 
 // captured ends it.
 func (s *Switch) captured() {
 	c := s.capture
-	c.busy = false
-	c.mu.Lock()
-	c.open = -1
-	c.mu.Unlock()
+	c.busy, c.open, c.from, c.first = false, -1, nil, nil
+	c.publish()
 }
 
-// captureOut notes where a frame goes that is being decided about, or takes one
-// of the gateway's own.
-func (s *Switch) captureOut(p *Port, b []byte) {
-	c := s.capture
-	if !c.busy {
-		if len(b) > VnetLen {
-			c.add(s.nowNs, p, false, b)
-		}
+// captureDrop records a frame that ends before it is looked at.
+func (s *Switch) captureDrop(p *Port, b []byte, r Reason) {
+	if s.capture == nil {
+		s.count(p, r)
 		return
 	}
-	c.mu.Lock()
-	if c.open >= 0 {
-		f := &c.frames[c.open]
+	s.captureIn(p, b)
+	s.count(p, r)
+	s.captured()
+}
+
+// captureOut notes where the frame goes that is being decided about, or records
+// one of the gateway's own: an answer, or anything that lies elsewhere.
+func (s *Switch) captureOut(p *Port, b []byte) {
+	c := s.capture
+	own := !c.busy || p == c.from || &b[0] != c.first
+	if c.open >= 0 && (!own || p == c.from) {
+		f := &c.slots[c.open]
 		if f.Outs++; f.Out == 0 {
 			f.Out, f.OutGen = p.ID, p.wake
 		}
 	}
-	c.mu.Unlock()
+	switch {
+	case own:
+		if c.add(s.cfg.Now(), p, b); !c.busy {
+			c.publish()
+		}
+	case c.exits:
+		if i := c.add(s.cfg.Now(), p, b); i >= 0 {
+			c.slots[i].Exit, c.slots[i].Out, c.slots[i].OutGen = true, c.from.ID, c.from.wake
+		}
+	}
 }
 
 // captureFate notes the end of the frame that is being decided about.
 func (s *Switch) captureFate(r Reason, flow, gen uint32) {
 	c := s.capture
-	c.mu.Lock()
-	if c.open >= 0 {
-		f := &c.frames[c.open]
-		if r != Delivered {
-			f.Reason = r
-		} else {
-			f.Flow, f.FlowGen = flow+1, gen
-		}
+	if c.open < 0 {
+		return
 	}
-	c.mu.Unlock()
+	f := &c.slots[c.open]
+	if r != Delivered {
+		f.Reason = r
+	} else {
+		f.Flow, f.FlowGen = flow+1, gen
+	}
 }

@@ -5,6 +5,15 @@ package vswitch
 // Input lets a frame take its way as if it had been read from p.
 func (s *Switch) Input(p *Port, b []byte) { s.now32 = uint32(s.cfg.Now() / 1e9); s.input(p, b) }
 
+// Turn is Input for a capture to see.
+func (s *Switch) Turn(p *Port, b []byte) {
+	if s.now32 = uint32(s.cfg.Now() / 1e9); s.capture != nil {
+		s.inputCaptured(p, b)
+	} else {
+		s.input(p, b)
+	}
+}
+
 // Learn lets the FDB see m as a source on p.
 func (s *Switch) Learn(p *Port, m MAC) { s.learn(p, m) }
 

@@ -37,11 +37,26 @@ const (
 	maxUDPSegments = 128
 )
 
-// segment splits a TCP or UDP super-frame into frames of gso_size bytes of
-// payload with finished checksums. One without payload stays one frame.
+// segment splits a TCP or UDP super-frame and writes the pieces.
 func (s *Switch) segment(p *Port, b []byte, v Vnet) Reason {
 	f := &s.gsoFrame
 	f.Parse(nil, b)
+	result := Delivered
+	if r := f.cut(v, s.segBuf, func(seg []byte) {
+		if r := s.write(p, seg); r != Delivered {
+			result = r
+		}
+	}); r != Delivered {
+		return r
+	}
+	return result
+}
+
+// cut makes of a TCP or UDP super-frame frames of gso_size bytes of payload with
+// finished checksums, each of which it gives to emit in buf. One without payload
+// stays one frame.
+func (f *Frame) cut(v Vnet, buf []byte, emit func(seg []byte)) Reason {
+	b := f.B
 	if f.Class&ClassBad != 0 || f.L4 == 0 || f.Class&ClassFragment != 0 {
 		return NotOffloadable
 	}
@@ -57,21 +72,61 @@ func (s *Switch) segment(p *Port, b []byte, v Vnet) Reason {
 	if f.Proto == ProtoTCP && size < minTCPSegment || f.Proto == ProtoUDP && f.End-head > maxUDPSegments*size {
 		return NotOffloadable
 	}
-	result := Delivered
 	id := be16(b[f.L3+4:])
 	for off, n := 0, 0; n == 0 || head+off < f.End; n++ {
 		chunk := min(size, f.End-head-off)
-		seg := s.segBuf[:head+chunk]
+		seg := buf[:head+chunk]
 		copy(seg, b[:head])
 		copy(seg[head:], b[head+off:head+off+chunk])
 		clear(seg[:VnetLen])
 		f.fixSegment(seg, off, n, id, head+off+chunk >= f.End)
-		if r := s.write(p, seg); r != Delivered {
-			result = r
-		}
+		emit(seg)
 		off += chunk
 	}
-	return result
+	return Delivered
+}
+
+// Splitter makes of captured frames what would be seen on a wire.
+type Splitter struct {
+	f   Frame
+	buf []byte
+}
+
+// Split gives the frames that b, a virtio header and a whole frame, stands for to
+// emit, with finished checksums and an empty virtio header: those of a
+// super-frame, or the one. They are borrowed, and b is not changed. What cannot
+// be split stays as it is.
+func (x *Splitter) Split(b []byte, emit func(b []byte)) {
+	if x.buf == nil {
+		x.buf = make([]byte, 128<<10)
+	}
+	v := ReadVnet(b)
+	if v.GSOType != GSONone {
+		x.f.Parse(nil, b)
+		if l3 := VnetLen + EthLen; len(b) >= l3+IPv4Len && be16(b[l3-2:]) == EtherIPv4 && be16(b[l3+2:]) == 0 {
+			x.beyond(b)
+		}
+		if x.f.cut(v, x.buf, emit) != Delivered {
+			emit(b)
+		}
+		return
+	}
+	if v.Flags&VnetNeedsCsum != 0 && len(b) <= len(x.buf) && VnetLen+int(v.CsumStart)+int(v.CsumOff)+2 <= len(b) {
+		seg := x.buf[:copy(x.buf, b)]
+		finishChecksum(seg, v)
+		b = seg
+	}
+	emit(b)
+}
+
+// beyond parses an IPv4 super-frame of more than 64 KiB, whose header tells no
+// length: a copy of its headers does.
+func (x *Splitter) beyond(b []byte) {
+	const l3 = VnetLen + EthLen
+	head := x.buf[:copy(x.buf, b[:min(len(b), l3+120)])]
+	put16(head[l3+2:], uint16(len(head)-l3))
+	x.f.Parse(nil, head)
+	x.f.B, x.f.End = b, len(b)
 }
 
 // gsoMatches says whether the frame is of the kind that its GSO type names.

@@ -163,14 +163,14 @@ func (s *Switch) shapeOut(p *Port, b []byte) bool {
 		h.out.tokens -= int64(len(b))
 	}
 	if h.Loss > 0 && h.rng.Float64() < h.Loss {
-		s.count(p, Impaired)
+		s.captureDrop(p, b, Impaired)
 		return false
 	}
 	if h.Delay == 0 && h.Jitter == 0 {
 		return true
 	}
 	if h.held.bytes+len(b) > heldBytes {
-		s.count(p, RateLimit)
+		s.captureDrop(p, b, RateLimit)
 		return false
 	}
 	due := s.nowNs + h.Delay

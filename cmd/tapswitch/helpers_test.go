@@ -31,7 +31,7 @@ import (
 // one of program_test.go's.
 func TestMain(m *testing.M) {
 	switch filepath.Base(os.Args[0]) {
-	case "tapswitch", "exe", porter.WorkerName, porter.InitName, porter.ExecName, porter.StageName, porter.ShareName, ProbeName, slirp.Name,
+	case "tapswitch", "exe", porter.WorkerName, porter.InitName, porter.ExecName, porter.StageName, porter.ShareName, ProbeName, ExtcapName, slirp.Name,
 		pasta.Name, pasta.CommandName, pasta.HelperName, cni.Name, netavark.Name:
 		main()
 	}

@@ -43,6 +43,8 @@ func main() {
 		os.Exit(pasta.Helper())
 	case slirp.Name:
 		os.Exit(slirp.Run(os.Args, Version))
+	case ExtcapName:
+		os.Exit(extcap(os.Args[1:]))
 	case ProbeName:
 		os.Exit(doctorProbe(os.Args))
 	}

@@ -31,6 +31,7 @@ var programs = map[string]func(args []string) int{
 	"ask":    progAsk,
 	"chat":   progChat,
 	"send":   progSend,
+	"bulk":   progBulk,
 	"ping":   progPing,
 	"lookup": progLookup,
 	"names":  progNames,
@@ -193,6 +194,32 @@ func progSend(args []string) int {
 	}
 	return progPing(args[2:])
 }
+
+// progBulk ADDR BYTES sends that much to a server of progServe and waits for all
+// of it to come back.
+func progBulk(args []string) int {
+	c, err := net.Dial("tcp", args[0])
+	if err != nil {
+		return fail(err)
+	}
+	n, err := strconv.ParseInt(args[1], 10, 64)
+	if err != nil {
+		return fail(err)
+	}
+	go func() {
+		_, _ = io.CopyN(c, zeros{}, n)
+		_ = c.(*net.TCPConn).CloseWrite()
+	}()
+	if got, err := io.Copy(io.Discard, c); err != nil || got < n {
+		return fail(fmt.Errorf("%d bytes came back: %w", got, err))
+	}
+	return 0
+}
+
+// zeros has no end.
+type zeros struct{}
+
+func (zeros) Read(b []byte) (int, error) { clear(b); return len(b), nil }
 
 // progPing ADDR [PATIENCE] sends one echo request by a ping socket.
 func progPing(args []string) int {

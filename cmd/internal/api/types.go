@@ -149,14 +149,6 @@ type Egress struct {
 	Users  []string `json:"users,omitempty"`
 }
 
-// Capture asks for a capture: pcapng, to the stream socket beside the request.
-type Capture struct {
-	Interfaces []string `json:"interfaces,omitempty"` // containers, container:interface, networks; none for all
-	Filter     string   `json:"filter,omitempty"`     // as pcap-filter(7)
-	Drops      bool     `json:"drops,omitempty"`      // only what was dropped
-	Snap       int      `json:"snap,omitempty"`       // bytes of each packet; 0 for 256
-}
-
 // TraceRequest asks what would become of the first packet of a flow.
 type TraceRequest struct {
 	From  string `json:"from"`            // a container, or container:interface

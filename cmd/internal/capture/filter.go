@@ -3,17 +3,30 @@ package capture
 import (
 	"fmt"
 	"net/netip"
-	"strconv"
 	"strings"
-
-	"tapswitch/switch"
 )
 
-// Filter decides about packets; the zero one takes all.
-type Filter struct{ root node }
+// Filter decides about frames; the zero one takes all. It means what the same
+// words mean to libpcap on Ethernet, to the point of where a frame that is too
+// short for a question is refused.
+type Filter struct {
+	root  test
+	needs int
+}
 
-// node is a part of a filter.
-type node interface{ match(p *view) bool }
+// Match says whether the filter takes a frame of length bytes, of which b is the
+// beginning; received: the container has sent it. A frame of which less is there
+// than is asked about is not taken, as in libpcap.
+func (f *Filter) Match(b []byte, length int, received bool) bool {
+	if f.root == nil {
+		return true
+	}
+	v := frame{b: b, length: length, received: received}
+	return f.root(&v) && !v.short
+}
+
+// Needs is how many bytes from a frame's beginning the filter may ask about.
+func (f *Filter) Needs() int { return f.needs }
 
 // SyntaxError points at the word that is not understood.
 type SyntaxError struct {
@@ -23,7 +36,36 @@ type SyntaxError struct {
 }
 
 func (e *SyntaxError) Error() string {
-	return fmt.Sprintf("filter: %s\n  %s\n  %s^", e.Why, e.Text, strings.Repeat(" ", e.At))
+	return fmt.Sprintf("filter: %s\n  %s\n  %s^", e.Why, e.Text, strings.Repeat(" ", len([]rune(e.Text[:e.At]))))
+}
+
+// maxFilter bounds a filter's text, and with it how deep it nests.
+const maxFilter = 8 << 10
+
+// ParseFilter reads a filter. names finds the addresses of a host by its name;
+// nil takes each name for known, to check the rest.
+func ParseFilter(text string, names func(name string) []netip.Addr) (Filter, error) {
+	text = strings.Map(func(r rune) rune {
+		if r == '\t' || r == '\n' || r == '\r' {
+			return ' '
+		}
+		return r
+	}, text)
+	p := &parser{text: text, names: names}
+	if len(text) > maxFilter {
+		return Filter{}, &SyntaxError{text[:60], 0, fmt.Sprintf("a filter has %d bytes at most", maxFilter)}
+	}
+	if p.words = split(text); len(p.words) == 0 {
+		return Filter{}, nil
+	}
+	n, err := p.expression()
+	if err != nil {
+		return Filter{}, err
+	}
+	if p.at < len(p.words) {
+		return Filter{}, p.wrong("and or or is expected here")
+	}
+	return Filter{n, p.needs}, nil
 }
 
 // word is one token with its place.
@@ -32,60 +74,59 @@ type word struct {
 	at   int
 }
 
-// ParseFilter reads a filter: primitives of host, net, port, portrange with src
-// and dst, protocols, less and greater, tcp[13] & 2 != 0, joined by and, or, not
-// and parentheses.
-func ParseFilter(text string) (Filter, error) {
-	p := &parser{text: text, words: split(text)}
-	if len(p.words) == 0 {
-		return Filter{}, nil
-	}
-	n, err := p.or()
-	if err != nil {
-		return Filter{}, err
-	}
-	if p.at < len(p.words) {
-		return Filter{}, p.wrong("nothing of the kind is expected here")
-	}
-	return Filter{n}, nil
-}
-
-// split takes text apart: words, and signs of one or two letters.
+// split takes text apart: words, and signs of one or two letters. A colon and a
+// minus belong to a word, as in fd00::1, tcp-syn and 80-90, but for colons in
+// brackets, as in ip[2:2].
 func split(text string) (words []word) {
-	const signs = "()[]&|!=<>:+*"
+	brackets := 0
 	for i := 0; i < len(text); {
 		c := text[i]
-		switch {
-		case c == ' ' || c == '\t' || c == '\n':
+		if c == ' ' {
 			i++
-		case c == ':' || !strings.ContainsRune(signs, rune(c)):
-			j := i
-			for j < len(text) && text[j] != ' ' && text[j] != '\t' && text[j] != '\n' && (text[j] == ':' || !strings.ContainsRune(signs, rune(text[j]))) {
-				j++
+			continue
+		}
+		j := i
+		for j < len(text) && (letter(text[j]) || text[j] == ':' && brackets == 0 || text[j] == '-' && j > i) {
+			j++
+		}
+		if j == i {
+			switch c {
+			case '[':
+				brackets++
+			case ']':
+				brackets--
 			}
-			words = append(words, word{text[i:j], i})
-			i = j
-		default:
-			n := 1
-			if i+1 < len(text) {
+			j = i + 1
+			if j < len(text) {
 				switch text[i : i+2] {
 				case "&&", "||", "==", "!=", "<=", ">=", "<<", ">>":
-					n = 2
+					j++
 				}
 			}
-			words = append(words, word{text[i : i+n], i})
-			i += n
 		}
+		words = append(words, word{text[i:j], i})
+		i = j
 	}
 	return words
 }
 
+func letter(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '.' || c == '_' || c == '\\' || c >= 0x80
+}
+
+// parser reads one filter.
 type parser struct {
 	text  string
 	words []word
 	at    int
-	last  []string // qualifiers of the last primitive: `port 80 or 443`
+	names func(string) []netip.Addr
+	last  *qualifiers // of the last primitive: `port 80 or 443`
+	tags  int         // VLAN tags that were asked for so far: what follows lies behind them
+	needs int
 }
+
+// qualifiers are the words in front of a value.
+type qualifiers struct{ proto, dir, kind string }
 
 func (p *parser) peek() string {
 	if p.at < len(p.words) {
@@ -96,39 +137,47 @@ func (p *parser) peek() string {
 
 func (p *parser) take() string { w := p.peek(); p.at++; return w }
 
-func (p *parser) wrong(why string) error {
+// is takes the next word if it is one of these.
+func (p *parser) is(words ...string) bool {
+	for _, w := range words {
+		if p.peek() == w {
+			p.at++
+			return true
+		}
+	}
+	return false
+}
+
+func (p *parser) wrong(format string, a ...any) error {
 	at := len(p.text)
 	if p.at < len(p.words) {
 		at = p.words[p.at].at
 	}
-	return &SyntaxError{p.text, at, why}
+	return &SyntaxError{p.text, at, fmt.Sprintf(format, a...)}
 }
 
-type (
-	and struct{ a, b node }
-	or  struct{ a, b node }
-	not struct{ a node }
-)
+// wrongAt is wrong about an earlier word.
+func (p *parser) wrongAt(i int, format string, a ...any) error {
+	p.at = i
+	return p.wrong(format, a...)
+}
 
-func (n and) match(p *view) bool { return n.a.match(p) && n.b.match(p) }
-func (n or) match(p *view) bool  { return n.a.match(p) || n.b.match(p) }
-func (n not) match(p *view) bool { return !n.a.match(p) }
-
-// or and and are of one precedence in pcap-filter(7), from left to right; not
-// binds closer.
-func (p *parser) or() (node, error) {
-	a, err := p.not()
+// expression is terms joined by and and or, which bind alike, from the left
+// (pcap-filter(7)).
+func (p *parser) expression() (test, error) {
+	a, err := p.term()
 	for err == nil {
-		var b node
-		switch p.peek() {
-		case "or", "||":
-			p.take()
-			b, err = p.not()
-			a = or{a, b}
-		case "and", "&&":
-			p.take()
-			b, err = p.not()
-			a = and{a, b}
+		var b test
+		left := a
+		switch {
+		case p.is("or", "||"):
+			if b, err = p.term(); err == nil {
+				a = func(v *frame) bool { return left(v) || b(v) }
+			}
+		case p.is("and", "&&"):
+			if b, err = p.term(); err == nil {
+				a = func(v *frame) bool { return left(v) && b(v) }
+			}
 		default:
 			return a, nil
 		}
@@ -136,168 +185,112 @@ func (p *parser) or() (node, error) {
 	return nil, err
 }
 
-func (p *parser) not() (node, error) {
-	switch p.peek() {
-	case "not", "!":
-		p.take()
-		n, err := p.not()
-		return not{n}, err
-	case "(":
-		open := p.at
-		p.take()
-		n, err := p.or()
+func (p *parser) term() (test, error) {
+	if p.is("not", "!") {
+		a, err := p.term()
+		return func(v *frame) bool { return !a(v) }, err
+	}
+	if r, is, err := p.relation(); is || err != nil {
+		p.last = nil
+		return r, err
+	}
+	if open := p.at; p.is("(") {
+		a, err := p.expression()
 		if err != nil {
 			return nil, err
 		}
-		if p.take() != ")" {
-			p.at = open
-			return nil, p.wrong("this parenthesis is not closed")
+		if !p.is(")") {
+			if p.at >= len(p.words) {
+				return nil, p.wrongAt(open, "this parenthesis is not closed")
+			}
+			return nil, p.wrong("and, or or a parenthesis is expected here")
 		}
-		return n, nil
+		return a, nil
 	}
 	return p.primitive()
 }
 
-var protocols = map[string]func(*view) bool{
-	"ip": func(v *view) bool { return v.etherType == vswitch.EtherIPv4 }, "ip6": func(v *view) bool { return v.etherType == vswitch.EtherIPv6 },
-	"arp": func(v *view) bool { return v.etherType == vswitch.EtherARP }, "vlan": func(v *view) bool { return v.etherType == vswitch.EtherVLAN },
-	"tcp": func(v *view) bool { return v.proto == vswitch.ProtoTCP }, "udp": func(v *view) bool { return v.proto == vswitch.ProtoUDP },
-	"icmp": func(v *view) bool { return v.proto == vswitch.ProtoICMP }, "icmp6": func(v *view) bool { return v.proto == vswitch.ProtoICMPv6 },
-	"igmp": func(v *view) bool { return v.proto == 2 }, "sctp": func(v *view) bool { return v.proto == 132 },
-	"broadcast": func(v *view) bool { return v.dstMAC == vswitch.Broadcast }, "multicast": func(v *view) bool { return v.dstMAC.Multicast() },
-}
-
-type is func(*view) bool
-
-func (f is) match(v *view) bool { return f(v) }
-
-// primitive reads [proto] [src|dst] [host|net|port|portrange] VALUE, a protocol
-// alone, a length, or a comparison of bytes.
-func (p *parser) primitive() (node, error) {
-	first := p.peek()
-	if n, ok := p.comparison(); ok {
-		return n()
-	}
-	switch first {
+// primitive is [PROTOCOL] [src|dst] [host|net|port|portrange|proto] VALUE, a
+// protocol alone, or one of the words that need none of these.
+func (p *parser) primitive() (test, error) {
+	start := p.at
+	switch w := p.peek(); w {
 	case "":
 		return nil, p.wrong("something is missing at the end")
-	case "less", "greater":
+	case ")", "]", "[", "and", "or", "&&", "||":
+		return nil, p.wrong("a primitive is expected before this: a protocol, host, net, port")
+	case "less", "greater", "inbound", "outbound", "vlan", "broadcast", "multicast":
+		p.last = nil
 		p.take()
-		n, err := p.number()
-		if err != nil {
-			return nil, err
-		}
-		if first == "less" {
-			return is(func(v *view) bool { return v.length <= n }), nil
-		}
-		return is(func(v *view) bool { return v.length >= n }), nil
+		return p.alone(w)
 	}
-	var q []string
-	for qualifiers[p.peek()] {
-		w := p.take()
-		if q = append(q, w); w == "host" || w == "net" || w == "port" || w == "portrange" || w == "proto" {
-			break // what follows is the value
-		}
+	if why := others[p.peek()]; why != "" {
+		return nil, p.wrong("%s", why)
 	}
-	proto := ""
-	if len(q) > 0 && protocols[q[0]] != nil {
-		proto = q[0]
-		if next := p.peek(); len(q) == 1 && (next == "" || next == "and" || next == "or" || next == ")" || next == "&&" || next == "||") {
-			return is(protocols[proto]), nil
-		}
+	var q qualifiers
+	if _, is := abbreviations[p.peek()]; is {
+		q.proto = p.take()
 	}
-	if len(q) == 0 {
-		if q = p.last; q == nil {
-			q = []string{"host"} // a bare address
-		}
-	}
-	p.last = q
-	n, err := p.value(q)
-	if err != nil || proto == "" {
-		return n, err
-	}
-	return and{is(protocols[proto]), n}, nil
-}
-
-// qualifiers are the words that stand before a value.
-var qualifiers = map[string]bool{"src": true, "dst": true, "host": true, "net": true, "port": true, "portrange": true, "proto": true, "ether": true,
-	"ip": true, "ip6": true, "arp": true, "tcp": true, "udp": true, "icmp": true, "icmp6": true, "vlan": true, "igmp": true, "sctp": true, "broadcast": true, "multicast": true}
-
-// value reads what the qualifiers q are about.
-func (p *parser) value(q []string) (node, error) {
-	kind, src, dst := "", true, true
-	for i, w := range q {
-		switch w {
-		case "src":
-			dst = false
-			if len(q) > i+1 && q[i+1] == "dst" {
-				dst = true
-			}
-		case "dst":
-			src = len(q) > i-1 && i > 0 && q[i-1] == "src"
-		case "host", "net", "port", "portrange", "proto":
-			kind = w
-		case "ether":
-			return nil, p.wrong("ether is not served here: write host, net, port or a protocol")
-		}
-	}
-	text := p.peek()
-	if text == "" {
-		return nil, p.wrong("a value is missing at the end")
-	}
-	switch kind {
-	case "port", "portrange":
-		first, last, ok := portRange(text)
-		if !ok {
-			return nil, p.wrong("this is no port, nor a range of them")
-		}
-		p.take()
-		in := func(x uint16) bool { return first <= x && x <= last }
-		return is(func(v *view) bool { return v.ports && (src && in(v.srcPort) || dst && in(v.dstPort)) }), nil
-	case "proto":
-		n, err := strconv.ParseUint(text, 0, 8)
-		if f := protocols[text]; f != nil {
+	if q.proto != "" {
+		switch w := p.peek(); w {
+		case "broadcast", "multicast":
+			p.last = nil
 			p.take()
-			return is(f), nil
+			return p.group(q.proto, w)
 		}
-		if err != nil {
-			return nil, p.wrong("this is no protocol")
+	}
+	if p.peek() == "src" || p.peek() == "dst" {
+		q.dir = p.direction()
+	}
+	switch w := p.peek(); w {
+	case "host", "net", "port", "portrange", "proto":
+		q.kind = p.take()
+	case "protochain", "gateway":
+		return nil, p.wrong("%s is not served here", w)
+	}
+	switch {
+	case q == (qualifiers{}):
+		if p.last == nil {
+			if _, err := netip.ParseAddr(p.peek()); err != nil {
+				return nil, p.wrong("this is no word of the language; an address or name has host, net or port in front of it")
+			}
+			p.last = &qualifiers{} // a bare address
 		}
-		p.take()
-		return is(func(v *view) bool { return v.ip && v.proto == uint8(n) }), nil
-	}
-	prefix, err := netip.ParsePrefix(text)
-	if a, e := netip.ParseAddr(text); e == nil {
-		prefix, err = netip.PrefixFrom(a, a.BitLen()), nil
-	}
-	if err != nil {
-		if kind == "" || kind == "host" {
-			return nil, p.wrong("this is no address and no word of the language")
+		q = *p.last
+	case (q.proto == "ether" || q.proto == "link") && q.dir == "" && q.kind == "":
+		return nil, p.wrong("%s goes with host, src, dst, proto, broadcast and multicast", q.proto)
+	case q.proto != "" && q.dir == "" && q.kind == "":
+		p.last = nil
+		return p.protocol(q.proto), nil
+	default:
+		if p.last = &q; p.peek() == "(" {
+			return p.term() // port (80 or 443)
 		}
-		return nil, p.wrong("this is no network: write it as 10.0.0.0/8")
 	}
-	p.take()
-	return is(func(v *view) bool { return src && prefix.Contains(v.src) || dst && prefix.Contains(v.dst) }), nil
+	return p.value(q, start)
 }
 
-func portRange(s string) (first, last uint16, ok bool) {
-	a, b, is := strings.Cut(s, "-")
-	if !is {
-		b = a
+// direction reads src, dst, src or dst, src and dst.
+func (p *parser) direction() string {
+	first := p.take()
+	if p.at+1 < len(p.words) {
+		join, second := p.words[p.at].text, p.words[p.at+1].text
+		if (second == "src" || second == "dst") && second != first {
+			switch join {
+			case "or", "||":
+				p.at += 2
+				return ""
+			case "and", "&&":
+				p.at += 2
+				return "and"
+			}
+		}
 	}
-	if known := map[string]string{"http": "80", "https": "443", "domain": "53", "ssh": "22", "smtp": "25"}; known[a] != "" && !is {
-		a, b = known[a], known[a]
-	}
-	x, err1 := strconv.ParseUint(a, 10, 16)
-	y, err2 := strconv.ParseUint(b, 10, 16)
-	return uint16(x), uint16(y), err1 == nil && err2 == nil && x <= y
+	return first
 }
 
-func (p *parser) number() (int, error) {
-	n, err := strconv.ParseUint(p.peek(), 0, 32)
-	if err != nil {
-		return 0, p.wrong("a number is expected here")
-	}
-	p.take()
-	return int(n), nil
-}
+// others are words of pcap-filter(7) that are about what is not on this switch.
+var others = map[string]string{"wlan": "there is no wlan here: write ether", "fddi": "there is no fddi here: write ether", "tr": "there is no token ring here: write ether",
+	"mpls": "MPLS is not served here", "pppoed": "PPPoE is not served here", "pppoes": "PPPoE is not served here", "geneve": "Geneve is not served here",
+	"iso": "OSI protocols are not served here", "decnet": "DECnet is not served here", "gateway": "gateway is not served here: write ether host and not host",
+	"ifname": "an interface is chosen by -i", "on": "an interface is chosen by -i", "protochain": "protochain is not served here"}

@@ -2,194 +2,194 @@ package capture
 
 import (
 	"net/netip"
-	"strconv"
-	"strings"
 
 	"tapswitch/switch"
 )
 
-// view is a packet as filters see it.
-type view struct {
-	b         []byte // the frame
-	length    int
-	etherType uint16
-	dstMAC    vswitch.MAC
-	ip, ports bool
-	proto     uint8
-	src, dst  netip.Addr
-	srcPort   uint16
-	dstPort   uint16
-	l3, l4    int
+// test is a part of a filter. What it says of a frame that turned out short does
+// not matter: that frame is not taken.
+type test func(v *frame) bool
+
+// frame is a frame as filters see it.
+type frame struct {
+	b        []byte
+	length   int
+	received bool
+	short    bool // less is there than was asked about
 }
 
-// Match says whether the filter takes a frame of length bytes, of which b is the
-// beginning.
-func (f Filter) Match(b []byte, length int) bool {
-	if f.root == nil {
+// load is a number of size bytes, in network order.
+func (v *frame) load(at uint64, size int) (n uint32) {
+	if at+uint64(size) > uint64(len(v.b)) {
+		v.short = true
+		return 0
+	}
+	for _, x := range v.b[at : at+uint64(size)] {
+		n = n<<8 | uint32(x)
+	}
+	return n
+}
+
+func both(tests ...test) test {
+	return func(v *frame) bool {
+		for _, t := range tests {
+			if !t(v) {
+				return false
+			}
+		}
 		return true
 	}
-	return f.root.match(look(b, length))
 }
 
-// look reads what there is of a frame.
-func look(b []byte, length int) *view {
-	v := &view{b: b, length: length}
-	if len(b) < vswitch.EthLen {
-		return v
-	}
-	v.etherType, v.dstMAC, v.l3 = uint16(b[12])<<8|uint16(b[13]), vswitch.MAC(b[:6]), vswitch.EthLen
-	ip := b[v.l3:]
-	first := true // has the transport header
-	switch {
-	case v.etherType == vswitch.EtherIPv4 && len(ip) >= vswitch.IPv4Len:
-		v.ip, v.proto, v.l4 = true, ip[9], v.l3+int(ip[0]&15)*4
-		v.src, v.dst = netip.AddrFrom4([4]byte(ip[12:16])), netip.AddrFrom4([4]byte(ip[16:20]))
-		first = (ip[6]&0x1f)|ip[7] == 0
-	case v.etherType == vswitch.EtherIPv6 && len(ip) >= vswitch.IPv6Len:
-		v.ip, v.proto, v.l4 = true, ip[6], v.l3+vswitch.IPv6Len
-		v.src, v.dst = netip.AddrFrom16([16]byte(ip[8:24])), netip.AddrFrom16([16]byte(ip[24:40]))
-	case v.etherType == vswitch.EtherARP && len(ip) >= vswitch.ARPLen:
-		v.src, v.dst = netip.AddrFrom4([4]byte(ip[14:18])), netip.AddrFrom4([4]byte(ip[24:28]))
-	}
-	if t := v.l4; first && v.ip && (v.proto == vswitch.ProtoTCP || v.proto == vswitch.ProtoUDP || v.proto == 132) && t+4 <= len(b) {
-		v.ports = true
-		v.srcPort, v.dstPort = uint16(b[t])<<8|uint16(b[t+1]), uint16(b[t+2])<<8|uint16(b[t+3])
-	}
-	return v
-}
-
-// field is some bytes of a header: tcp[13], ip[2:2].
-type field struct {
-	proto    string
-	at, size int
-}
-
-func (f field) value(v *view) (n uint64, ok bool) {
-	base := 0
-	switch f.proto {
-	case "ether":
-	case "ip", "ip6", "arp":
-		if base = v.l3; !protocols[f.proto](v) {
-			return 0, false
+func either(tests ...test) test {
+	return func(v *frame) bool {
+		for _, t := range tests {
+			if t(v) {
+				return true
+			}
 		}
-	default:
-		if base = v.l4; !protocols[f.proto](v) {
-			return 0, false
-		}
-	}
-	if base+f.at+f.size > len(v.b) {
-		return 0, false
-	}
-	for _, x := range v.b[base+f.at : base+f.at+f.size] {
-		n = n<<8 | uint64(x)
-	}
-	return n, true
-}
-
-// compare is FIELD [& MASK] OP NUMBER.
-type compare struct {
-	f     field
-	mask  uint64
-	op    string
-	right uint64
-}
-
-func (c compare) match(v *view) bool {
-	n, ok := c.f.value(v)
-	if !ok {
 		return false
 	}
-	n &= c.mask
-	switch c.op {
-	case "=", "==":
-		return n == c.right
-	case "!=":
-		return n != c.right
-	case "<":
-		return n < c.right
-	case ">":
-		return n > c.right
-	case "<=":
-		return n <= c.right
-	}
-	return n >= c.right
 }
 
-// names of flags and offsets, as pcap-filter(7) has them.
-var constants = map[string]uint64{"tcpflags": 13, "icmptype": 0, "icmpcode": 1, "tcp-fin": 1, "tcp-syn": 2, "tcp-rst": 4, "tcp-push": 8, "tcp-ack": 16, "tcp-urg": 32,
-	"icmp-echo": 8, "icmp-echoreply": 0, "icmp-unreach": 3}
-
-// comparison reads PROTO[AT[:SIZE]] [& MASK] OP NUMBER, if that stands here.
-func (p *parser) comparison() (parse func() (node, error), is bool) {
-	name := p.peek()
-	if p.at+1 >= len(p.words) || p.words[p.at+1].text != "[" || name != "ether" && protocols[name] == nil {
-		return nil, false
-	}
-	return func() (node, error) {
-		p.take()
-		p.take()
-		c := compare{f: field{proto: name, size: 1}, mask: ^uint64(0)}
-		at, size, sized := strings.Cut(p.peek(), ":")
-		n, err := constant(at)
-		if err != nil {
-			return nil, p.wrong("a number of bytes is expected here")
-		}
-		c.f.at = int(n)
-		if sized {
-			if c.f.size, err = strconv.Atoi(size); err != nil || c.f.size != 1 && c.f.size != 2 && c.f.size != 4 {
-				return nil, p.wrong("a size is 1, 2 or 4")
-			}
-		}
-		p.take()
-		if p.peek() != "]" {
-			return nil, p.wrong("] is expected here")
-		}
-		p.take()
-		if p.peek() == "&" {
-			p.take()
-			if c.mask, err = p.constants(); err != nil {
-				return nil, err
-			}
-		}
-		switch c.op = p.peek(); c.op {
-		case "=", "==", "!=", "<", ">", "<=", ">=":
-			p.take()
-		default:
-			return nil, p.wrong("a comparison is expected here: =, !=, <, >, <= or >=")
-		}
-		c.right, err = p.constants()
-		return c, err
-	}, true
+// equals tests bytes of the frame. p notes how far they reach.
+func (p *parser) equals(at, size int, mask, n uint32) test {
+	p.needs = max(p.needs, at+size)
+	return func(v *frame) bool { return v.load(uint64(at), size)&mask == n }
 }
 
-// constants reads NUMBER, or (A|B).
-func (p *parser) constants() (n uint64, err error) {
-	open := p.peek() == "("
-	if open {
-		p.take()
+// payload is where the network header begins.
+func (p *parser) payload() int { return vswitch.EthLen + 4*p.tags }
+
+// linkType tests the EtherType; up to 1500 it is a length, and an LLC header with
+// the protocol follows (IEEE 802.3).
+func (p *parser) linkType(t uint32) test {
+	at := p.payload() - 2
+	if t > 1500 {
+		return p.equals(at, 2, 0xffff, t)
 	}
-	for {
-		x, err := constant(p.peek())
-		if err != nil {
-			return 0, p.wrong("a number is expected here")
-		}
-		p.take()
-		n |= x
-		if !open || p.peek() != "|" {
-			break
-		}
-		p.take()
-	}
-	if open && p.take() != ")" {
-		p.at--
-		return 0, p.wrong(") is expected here")
-	}
-	return n, nil
+	sap := p.equals(at+2, 1, 0xff, t)
+	return func(v *frame) bool { return v.load(uint64(at), 2) <= 1500 && sap(v) }
 }
 
-func constant(s string) (uint64, error) {
-	if n, ok := constants[s]; ok {
-		return n, nil
+func (p *parser) ip() test  { return p.linkType(vswitch.EtherIPv4) }
+func (p *parser) ip6() test { return p.linkType(vswitch.EtherIPv6) }
+
+// fragment0 says that an IPv4 packet is no later fragment.
+func (p *parser) fragment0() test { return p.equals(p.payload()+6, 2, 0x1fff, 0) }
+
+// ipHeader is the length of the IPv4 header.
+func (v *frame) ipHeader(at int) uint32 { return v.load(uint64(at), 1) & 0xf * 4 }
+
+// ipProto tests the protocol of an IPv4 packet.
+func (p *parser) ipProto(n uint32) test { return both(p.ip(), p.equals(p.payload()+9, 1, 0xff, n)) }
+
+// ip6Proto tests that of an IPv6 packet, behind a fragment header, too. Other
+// extension headers are not followed.
+func (p *parser) ip6Proto(n uint32) test {
+	l3 := p.payload()
+	return both(p.ip6(), either(p.equals(l3+6, 1, 0xff, n), both(p.equals(l3+6, 1, 0xff, vswitch.ProtoFragment), p.equals(l3+40, 1, 0xff, n))))
+}
+
+// abbreviation is a protocol's word: an EtherType, or a protocol over IP of one
+// version or of both.
+type abbreviation struct {
+	ether  uint32
+	proto  uint32
+	v4, v6 bool
+}
+
+var abbreviations = map[string]abbreviation{"ether": {}, "link": {},
+	"ip": {ether: vswitch.EtherIPv4}, "ip6": {ether: vswitch.EtherIPv6}, "arp": {ether: vswitch.EtherARP}, "rarp": {ether: 0x8035},
+	"tcp": {proto: 6, v4: true, v6: true}, "udp": {proto: 17, v4: true, v6: true}, "sctp": {proto: 132, v4: true, v6: true}, "pim": {proto: 103, v4: true, v6: true},
+	"ah": {proto: 51, v4: true, v6: true}, "esp": {proto: 50, v4: true, v6: true}, "icmp": {proto: 1, v4: true}, "igmp": {proto: 2, v4: true}, "igrp": {proto: 9, v4: true},
+	"vrrp": {proto: 112, v4: true}, "carp": {proto: 112, v4: true}, "icmp6": {proto: 58, v6: true}}
+
+// protocol is a protocol's word alone.
+func (p *parser) protocol(name string) test {
+	a := abbreviations[name]
+	switch {
+	case a.ether != 0:
+		return p.linkType(a.ether)
+	case a.proto == 0:
+		return func(*frame) bool { return true }
+	case !a.v6:
+		return p.ipProto(a.proto)
+	case !a.v4:
+		return p.ip6Proto(a.proto)
 	}
-	return strconv.ParseUint(s, 0, 32)
+	return either(p.ipProto(a.proto), p.ip6Proto(a.proto))
+}
+
+// ways joins a test of the source and one of the destination.
+func ways(dir string, src, dst test) test {
+	switch dir {
+	case "src":
+		return src
+	case "dst":
+		return dst
+	case "and":
+		return both(src, dst)
+	}
+	return either(src, dst)
+}
+
+// host tests the addresses of IP, ARP and RARP packets.
+func (p *parser) host(q qualifiers, net netip.Prefix) test {
+	l3 := p.payload()
+	if net.Addr().Is6() {
+		at := func(off int) test { return p.address(l3+off, net) }
+		return both(p.ip6(), ways(q.dir, at(8), at(24)))
+	}
+	at := func(off int) test { return p.address(l3+off, net) }
+	kinds := map[string]test{"ip": both(p.ip(), ways(q.dir, at(12), at(16)))}
+	for name, t := range map[string]uint32{"arp": vswitch.EtherARP, "rarp": abbreviations["rarp"].ether} {
+		kinds[name] = both(p.linkType(t), ways(q.dir, at(14), at(24)))
+	}
+	if q.proto != "" {
+		return kinds[q.proto]
+	}
+	return either(kinds["ip"], kinds["arp"], kinds["rarp"])
+}
+
+// address tests the address at an offset, word by word.
+func (p *parser) address(at int, net netip.Prefix) test {
+	var words []test
+	raw := net.Masked().Addr().AsSlice()
+	for i := 0; i < len(raw); i += 4 {
+		bits := min(max(net.Bits()-8*i, 0), 32)
+		mask := uint32(uint64(0xffffffff) << (32 - bits))
+		n := uint32(raw[i])<<24 | uint32(raw[i+1])<<16 | uint32(raw[i+2])<<8 | uint32(raw[i+3])
+		words = append(words, p.equals(at+i, 4, mask, n))
+	}
+	return both(words...)
+}
+
+// ports tests the ports of TCP, UDP and SCTP; of later fragments there are none.
+func (p *parser) ports(q qualifiers, first, last uint16) test {
+	l3 := p.payload()
+	p.needs = max(p.needs, l3+60+4, l3+40+4)
+	in := func(n uint32) bool { return uint32(first) <= n && n <= uint32(last) }
+	at4 := func(off uint64) test {
+		return func(v *frame) bool { return in(v.load(uint64(l3)+uint64(v.ipHeader(l3))+off, 2)) }
+	}
+	at6 := func(off uint64) test { return func(v *frame) bool { return in(v.load(uint64(l3)+40+off, 2)) } }
+	protos := []uint32{vswitch.ProtoTCP, vswitch.ProtoUDP, 132}
+	if q.proto != "" {
+		protos = []uint32{abbreviations[q.proto].proto}
+	}
+	var v4, v6 []test
+	for _, n := range protos {
+		v4 = append(v4, both(p.equals(l3+9, 1, 0xff, n), p.fragment0(), ways(q.dir, at4(0), at4(2))))
+		v6 = append(v6, both(p.equals(l3+6, 1, 0xff, n), ways(q.dir, at6(0), at6(2))))
+	}
+	return either(both(p.ip6(), either(v6...)), both(p.ip(), either(v4...)))
+}
+
+// mac tests the addresses of the Ethernet header.
+func (p *parser) mac(dir string, m vswitch.MAC) test {
+	at := func(off int) test {
+		return both(p.equals(off, 2, 0xffff, uint32(m[0])<<8|uint32(m[1])), p.equals(off+2, 4, 0xffffffff, uint32(m[2])<<24|uint32(m[3])<<16|uint32(m[4])<<8|uint32(m[5])))
+	}
+	return ways(dir, at(6), at(0))
 }

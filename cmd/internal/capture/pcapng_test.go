@@ -16,7 +16,7 @@ func written(t testing.TB) ([]byte, []Packet) {
 	t.Helper()
 	var b bytes.Buffer
 	w := NewWriter(&b, "test", 100)
-	web, db := w.Interface("web:eth0", "web on bridge"), w.Interface("db:eth0", "")
+	web, db := w.Interface(Interface{Name: "web:eth0", Description: "web on bridge", MAC: []byte{2, 1, 2, 3, 4, 5}, Addrs: []netip.Prefix{netip.MustParsePrefix("172.17.0.2/16"), netip.MustParsePrefix("fd00:17::2/64")}, Filter: "tcp"}), w.Interface(Interface{Name: "db:eth0"})
 	w.Name(netip.MustParseAddr("172.17.0.2"), "web.bridge")
 	w.Name(netip.MustParseAddr("fd00:17::2"), "web.bridge")
 	list := []Packet{
@@ -48,6 +48,9 @@ func TestPcapng(t *testing.T) {
 	}
 	if _, err := r.Next(); !errors.Is(err, io.EOF) || r.Missed != 5 || len(r.Interfaces) != 2 || r.Interfaces[0] != "web:eth0" {
 		t.Errorf("%v, %d missed, interfaces %v", err, r.Missed, r.Interfaces)
+	}
+	if len(r.Names) != 2 || r.Names[netip.MustParseAddr("fd00:17::2")] != "web.bridge" {
+		t.Errorf("names: %v", r.Names)
 	}
 	g, err := pcapgo.NewNgReader(bytes.NewReader(file), pcapgo.NgReaderOptions{})
 	if err != nil {

@@ -43,6 +43,7 @@ func (e *Engine) Apply(c porter.Config) error {
 	e.dns.Flush()
 	e.refreshPolicy()
 	e.publishNames()
+	e.hub.setPast(e, c.Config.CaptureRing)
 	return e.createAll(fresh)
 }
 

@@ -17,7 +17,8 @@
 //	trace.go       what would become of a packet, and expectations of that
 //	guest.go       containers on the network of another
 //	shape.go       rates, delay and loss of a container
-//	capture.go     captures: who watches, and what is told
+//	capture.go     captures: who watches (capture_fate.go: what became of a frame, capture_owner.go: whose
+//	               it is, capture_view.go: what is written, capture_past.go: what is kept)
 //	dial.go        containers reached from the host without a published port
 //	links.go       --link: hosts entries and environment
 //	datapath.go    the switch's shards and their gateways

@@ -155,6 +155,7 @@ func (e *Engine) Local(_ string, a netip.Addr) bool {
 // told is forward.DNSConfig.Told: what a container has been told it may use, if
 // its egress policy holds the name.
 func (e *Engine) told(scope, name string, addrs []netip.Addr, ttl time.Duration) {
+	e.hub.dnsTold(name, addrs)
 	owner := e.table.Load().owners[scope]
 	bridge, _, _ := strings.Cut(scope, " ")
 	if f := e.askerOf(owner, bridge); f != nil && owner != "" {

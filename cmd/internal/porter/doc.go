@@ -10,5 +10,6 @@
 //	inside.go    what runs first inside a container
 //	mounts.go    its files: proc, sys, resolv.conf, hosts
 //	exec.go      commands in a container that runs
+//	owner.go     which process of a container has which port
 //	rejoin.go    namespaces of others, found again after a restart
 package porter

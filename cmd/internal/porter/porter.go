@@ -187,6 +187,8 @@ func (p *porter) answer(m Message, fds []int) {
 		out = p.onRejoin(m, &r)
 	case OpFiles:
 		p.onFiles(m, &r)
+	case OpOwners:
+		p.onOwners(m, &r)
 	case OpPlug:
 		out = p.onPlug(m, &r)
 	case OpReload:

@@ -45,6 +45,7 @@ const (
 	OpExec    = "exec"    // Exec, and files; reply Name of the session
 	OpRejoin  = "rejoin"  // Rejoin; reply TAPs, and a pidfd
 	OpPlug    = "plug"    // Plug; reply TAPs
+	OpOwners  = "owners"  // processes of a container and their ports; reply Extra, a list of Owner
 	OpFiles   = "files"   // Spec: Resolv, Hosts and Mask of a container, as they are now
 	OpExited  = "exited"  // event: a container ended with Code
 	OpEnded   = "ended"   // event: a session ended with Code
