@@ -60,6 +60,13 @@ type Network struct {
 	NoDHCP    bool // the gateway answers no DHCP
 	Advertise bool // it answers router solicitations
 
+	NoSnooping  bool         // multicast goes to everybody, whoever has asked for it
+	NoAddress4  bool         // the gateway has no IPv4 address of its own (Docker's inhibit_ipv4)
+	Mirror      netip.Prefix // loopback addresses of the host that stand for its containers'; zero: none
+	MirrorPorts MirrorPorts  // at which ports
+
+	Outbound, Outbound6 netip.Addr // source address of what goes outside; zero: the host's kernel chooses
+
 	Range, Range6 netip.Prefix // from which addresses are chosen; zero: from the subnet
 
 	// What no file says: the network of a program that tapswitch stands for has it.

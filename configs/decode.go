@@ -117,6 +117,12 @@ var networkFields = []field[Network]{
 	{"dhcp", func(d *decoder, at value, n *Network) { n.NoDHCP = !d.yes(at) }},
 	{"advertise", func(d *decoder, at value, n *Network) { n.Advertise = d.yes(at) }},
 	{"egress", func(d *decoder, at value, n *Network) { n.Egress, _ = d.text(at) }},
+	{"multicast_snooping", func(d *decoder, at value, n *Network) { n.NoSnooping = !d.yes(at) }},
+	{"inhibit_ipv4", func(d *decoder, at value, n *Network) { n.NoAddress4 = d.yes(at) }},
+	{"mirror", func(d *decoder, at value, n *Network) { n.Mirror, _ = d.prefix(at, "127.17.0.0/16") }},
+	{"mirror_ports", func(d *decoder, at value, n *Network) { n.MirrorPorts = d.mirrorPorts(at) }},
+	{"outbound", func(d *decoder, at value, n *Network) { n.Outbound, _ = d.addr(at, false) }},
+	{"outbound6", func(d *decoder, at value, n *Network) { n.Outbound6, _ = d.addr(at, true) }},
 }
 
 // networks reads the list; a network's open values get their defaults.

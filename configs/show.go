@@ -159,6 +159,22 @@ func (s *shower) network(path string, n Network) *yaml.Node {
 		s.put(m, path, "advertise", boolean(true))
 	}
 	s.text(m, path, "egress", n.Egress)
+	if n.NoSnooping {
+		s.put(m, path, "multicast_snooping", boolean(false))
+	}
+	if n.NoAddress4 {
+		s.put(m, path, "inhibit_ipv4", boolean(true))
+	}
+	if n.Mirror.IsValid() {
+		s.put(m, path, "mirror", scalar(n.Mirror.String()))
+	}
+	s.text(m, path, "mirror_ports", string(n.MirrorPorts))
+	if n.Outbound.IsValid() {
+		s.put(m, path, "outbound", scalar(n.Outbound.String()))
+	}
+	if n.Outbound6.IsValid() {
+		s.put(m, path, "outbound6", scalar(n.Outbound6.String()))
+	}
 	return m
 }
 

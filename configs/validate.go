@@ -161,6 +161,9 @@ func (k *checker) networks() {
 		if n.IfPrefix != "" && !InterfaceName(n.IfPrefix+"99") {
 			k.bad(o, "interface_prefix", "%s begins no interface's name; write at most 13 letters, as eth", quote(n.IfPrefix))
 		}
+		k.mirror(o, i)
+		k.outbound(o, "outbound", n.Outbound)
+		k.outbound(o, "outbound6", n.Outbound6)
 		k.span(o, "range", n.Subnet, n.Range)
 		k.span(o, "range6", n.Subnet6, n.Range6)
 		if n.MTU < minMTU || n.MTU > maxMTU {

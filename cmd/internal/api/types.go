@@ -66,6 +66,7 @@ type Network struct {
 	Labels     map[string]string `json:"labels"`
 	Options    map[string]string `json:"options"`
 	Containers []Attached        `json:"containers"`
+	Multicast  *Multicast        `json:"multicast,omitempty"` // inspect only
 }
 
 // NetworkCreate asks for a network. What is left out is chosen: a subnet of

@@ -5,6 +5,7 @@
 //	engine.go      the engine and its lock
 //	network.go     networks: addresses, bridges
 //	create_network.go  networks by command: default pools, Docker's options
+//	network_options.go  more of them, and our own
 //	container.go   containers of ours: create, run, stop, remove
 //	join.go        namespaces of others: reserve, join, leave
 //	attach.go      endpoints: ports of the switch, published ports
@@ -16,6 +17,7 @@
 //	guest.go       containers on the network of another
 //	shape.go       rates, delay and loss of a container
 //	capture.go     captures: who watches, and what is told
+//	groups.go      multicast groups and who asked for them
 //	dial.go        containers reached from the host without a published port
 //	links.go       --link: hosts entries and environment
 //	datapath.go    the switch's shards and their gateways

@@ -263,7 +263,9 @@ func tcpPair() (int, net.Conn, error) {
 // first that there is.
 func nameServer(eps []*endpoint) netip.Addr {
 	if gw := gatewayOf(eps); gw != nil {
-		return gw.net.cfg.Gateway
+		if v4, _ := gw.net.gateways(); v4.IsValid() {
+			return v4
+		}
 	}
 	for _, ep := range eps {
 		v4, v6 := ep.net.gateways()

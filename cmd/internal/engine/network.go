@@ -42,7 +42,11 @@ func (e *Engine) addNetwork(c configs.Network, origin string) (*network, error) 
 	n := &network{id: newID(), cfg: c, origin: origin, order: e.order, at: time.Now()}
 	var err error
 	gateway, gateway6 := n.gateways()
-	if n.pool4, err = ipam.New(c.Subnet, gateway); err != nil {
+	kept := gateway // an address that nobody else gets
+	if c.NoAddress4 && !c.Internal {
+		kept = c.Gateway // containers' default route leads there, whoever that is
+	}
+	if n.pool4, err = ipam.New(c.Subnet, kept); err != nil {
 		return nil, api.Errorf(api.BadRequest, "network %s: %v", c.Name, err)
 	}
 	if c.Subnet6.IsValid() {
@@ -62,7 +66,7 @@ func (e *Engine) addNetwork(c configs.Network, origin string) (*network, error) 
 		service.Maps[i] = vswitch.Mapping(m)
 	}
 	n.bridge = e.path.AddBridge(vswitch.BridgeConfig{Name: c.Name, Subnet: c.Subnet, Gateway: gateway,
-		Subnet6: c.Subnet6, Gateway6: gateway6, MTU: c.MTU, MaxFDB: e.start.Config.Config.Limits.FDB, Internal: c.Internal, NoICC: c.NoICC, NoDHCP: c.NoDHCP, Advertise: c.Advertise,
+		Subnet6: c.Subnet6, Gateway6: gateway6, MTU: c.MTU, MaxFDB: e.start.Config.Config.Limits.FDB, Internal: c.Internal, NoICC: c.NoICC, NoDHCP: c.NoDHCP, Advertise: c.Advertise, NoSnooping: c.NoSnooping,
 		Service: service})
 	e.networks[c.Name] = n
 	return n, nil
@@ -71,7 +75,7 @@ func (e *Engine) addNetwork(c configs.Network, origin string) (*network, error) 
 // gateways are the gateway's own addresses on the network: none in the gateway
 // mode isolated.
 func (n *network) gateways() (v4, v6 netip.Addr) {
-	if n.cfg.Mode4 != "isolated" {
+	if n.cfg.Mode4 != "isolated" && !n.cfg.NoAddress4 {
 		v4 = n.cfg.Gateway
 	}
 	if n.cfg.Mode6 != "isolated" {

@@ -125,7 +125,9 @@ func (e *Engine) Network(name string) (*api.Network, error) {
 	if err != nil {
 		return nil, err
 	}
-	return e.viewNetwork(n), nil
+	v := e.viewNetwork(n)
+	v.Multicast = e.multicast(n)
+	return v, nil
 }
 
 func (e *Engine) viewNetwork(n *network) *api.Network {
