@@ -90,6 +90,8 @@ func (k *checker) mirror(o object, i int) {
 		like = netip.PrefixFrom(netip.AddrFrom4([4]byte{127, max(b[1], 1), b[2], b[3]}), n.Subnet.Bits()).String()
 	}
 	switch {
+	case n.Mode4 == "isolated" || n.NoAddress4:
+		k.bad(o, "mirror", "needs the gateway's IPv4 address, from which containers see the host; take gateway_mode isolated or inhibit_ipv4 away")
 	case m.Bits() < 8 || !loopback.Contains(m.Addr()):
 		k.bad(o, "mirror", "%s is no part of %s, which alone is every host's own; write one, as %s", m, loopback, like)
 	case m.Bits() != n.Subnet.Bits():

@@ -14,6 +14,7 @@
 //	tcp_timer.go  what happens when nothing happens
 //	udp.go        datagrams, one socket per container address and port
 //	ping.go       ICMP echo by ping sockets
+//	outbound.go   from which of the host's addresses
 //	pair.go       rewriting between two ports (hairpin, other bridges)
 //	frag.go       fragments put together
 //	icmp.go       errors towards the container

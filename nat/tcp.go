@@ -119,6 +119,10 @@ func (n *NAT) tcpOpen(f *vswitch.Frame, v verdict) vswitch.Action {
 	if ttl := f.TTL - 1; ttl < 32 {
 		setTTL(fd, domain == unix.AF_INET6, ttl) // a traceroute: let the SYN end where it should
 	}
+	if e := n.bindOutbound(fd, f.In, domain == unix.AF_INET6, v.loop); e != 0 {
+		sysClose(fd)
+		return n.connectFailed(f, e)
+	}
 	var sa sockaddr
 	sa.set(to)
 	if e = n.leaveFrom(fd, domain == unix.AF_INET6); e == 0 {
@@ -164,7 +168,7 @@ func (n *NAT) connectFailed(f *vswitch.Frame, e unix.Errno) vswitch.Action {
 	case unix.ECONNREFUSED:
 		n.refuse(f, replyRefused)
 		return vswitch.Drop(vswitch.Refused)
-	case unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EAFNOSUPPORT:
+	case unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EAFNOSUPPORT, unix.EADDRNOTAVAIL:
 		n.refuse(f, replyNoRoute)
 		return vswitch.Drop(vswitch.NoRoute)
 	case unix.EACCES, unix.EPERM: // the host's own firewall

@@ -115,6 +115,9 @@ func (n *NAT) udpSocket(f *vswitch.Frame) (uint32, unix.Errno) {
 	if f.V6 {
 		domain = unix.AF_INET6
 	}
+	if a := n.outbound(f.In, f.V6); a.IsValid() {
+		any = a
+	}
 	fd, e := n.out.Socket(domain, unix.SOCK_DGRAM, 0)
 	if e != 0 {
 		return none, e

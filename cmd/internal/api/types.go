@@ -246,6 +246,7 @@ type Endpoint struct {
 
 	Gateway6 string   `json:"gateway6,omitempty"`
 	Aliases  []string `json:"aliases,omitempty"`
+	Mirror   *Mirror  `json:"mirror,omitempty"`
 	Stats    *Stats   `json:"stats,omitempty"`
 }
 

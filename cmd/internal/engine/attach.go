@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"tapswitch/cmd/internal/api"
 	"tapswitch/forward"
@@ -25,6 +26,8 @@ type endpoint struct {
 	aliases []string
 	gateway bool          // holds the default route
 	seat    *vswitch.Seat // nil while no TAP is there; under the container's wiring
+	mirror  *mirror       // of a network that has one; under the container's wiring, too
+	shown   atomic.Pointer[api.Mirror]
 }
 
 // published is one host listener of a container.
@@ -285,6 +288,9 @@ func (e *Engine) plugOne(c *container, ep *endpoint, home int, d vswitch.Device)
 	shape, flows := shapeOf(c.shape())
 	ep.seat, err = e.path.AddPort(home, ep.net.bridge, vswitch.PortConfig{Name: c.name + ":" + ep.ifname, Owner: c.id, Label: c.name, Device: d,
 		MAC: ep.mac, Addrs: addrs, Spoof: c.spoof, Shape: shape, Flows: flows})
+	if err == nil && ep.net.cfg.Mirror.IsValid() {
+		e.wakeMirrors()
+	}
 	if err == nil && ep.mac != ipam.MAC(ep.ip) { // else whoever had the address had this MAC, too
 		e.path.Announce(ep.seat)
 	}
@@ -357,6 +363,7 @@ func (e *Engine) unplug(ep *endpoint) (vswitch.Device, api.Stats) {
 	}
 	d, s := e.path.RemovePort(ep.seat)
 	ep.seat = nil
+	e.forgetMirror(ep)
 	return d, statsOf(s)
 }
 

@@ -47,6 +47,7 @@ func (e *Engine) Connect(network, name string, w api.Attachment) error {
 	e.publishNames()
 	e.rewriteFiles(c)
 	e.save()
+	e.wakeMirrors()
 	return nil
 }
 

@@ -17,6 +17,7 @@
 //	guest.go       containers on the network of another
 //	shape.go       rates, delay and loss of a container
 //	capture.go     captures: who watches, and what is told
+//	mirror.go      containers reached at loopback addresses of the host
 //	groups.go      multicast groups and who asked for them
 //	dial.go        containers reached from the host without a published port
 //	links.go       --link: hosts entries and environment
@@ -98,6 +99,7 @@ type Engine struct {
 	upstreams atomic.Pointer[upstreamSet]
 	table     atomic.Pointer[nameTable]
 	lifetimes *lifetimes
+	mirrors   chan struct{} // wakes who keeps mirrors
 	closer    chan struct{} // bounds threads that close TAPs
 	asking    atomic.Int64  // DNS questions in flight
 	ctx       context.Context
@@ -116,7 +118,7 @@ func New(start porter.Start, p Porter, log *slog.Logger) (*Engine, error) {
 		networks: make(map[string]*network), containers: make(map[string]*container), names: make(map[string]*container),
 		reserved: make(map[string]*reservation), codes: make(map[string]exited), sessions: make(map[string]chan int),
 		egress: make(map[string]*egressEntry), openings: forward.NewOpenings(nil),
-		closer: make(chan struct{}, 32), resolv: forward.NewResolv("/etc/resolv.conf", nil),
+		closer: make(chan struct{}, 32), mirrors: make(chan struct{}, 1), resolv: forward.NewResolv("/etc/resolv.conf", nil),
 	}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	e.table.Store(&nameTable{})
@@ -137,6 +139,7 @@ func New(start porter.Start, p Porter, log *slog.Logger) (*Engine, error) {
 	e.upstreams.Store(&upstreamSet{start.Config.Config.DNS.Upstream, start.Config.Config.DNS.Domains})
 	e.refreshPolicy()
 	go e.watchHost()
+	go e.keepMirrors()
 	return e, nil
 }
 

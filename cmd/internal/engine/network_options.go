@@ -105,3 +105,34 @@ func readFurther(c *configs.Network, r *api.NetworkCreate) error {
 	}
 	return nil
 }
+
+// optionsOf are the options that make of a network what it is, beyond the
+// defaults: those of the file are shown as if they had come by command.
+func optionsOf(c configs.Network) map[string]string {
+	o := make(map[string]string)
+	set := func(key, value string) {
+		if value != "" {
+			o[key] = value
+		}
+	}
+	flag := func(key string, is bool, value string) {
+		if is {
+			o[key] = value
+		}
+	}
+	flag(optICC, c.NoICC, "false")
+	flag(optMasquerade, c.NoMasquerade, "false")
+	flag(optInhibit, c.NoAddress4, "true")
+	flag(optSnooping, c.NoSnooping, "false")
+	set(optMode4, c.Mode4)
+	set(optMode6, c.Mode6)
+	set(optBinding, written(c.HostBinding))
+	set(optPrefix, c.IfPrefix)
+	set(optOutbound, written(c.Outbound))
+	set(optOutbound6, written(c.Outbound6))
+	if c.Mirror.IsValid() {
+		set(optMirror, c.Mirror.String())
+		set(optMirrorPorts, string(c.MirrorPorts))
+	}
+	return o
+}

@@ -77,7 +77,7 @@ func (e *Engine) buildPolicy() nat.Policy {
 		p.Routes = append(p.Routes, nat.Route{ID: r.id, From: x.From.Name, To: x.To.Name, Proto: x.Proto, Ports: x.Ports})
 	}
 	for _, n := range e.networks {
-		net := nat.NetPolicy{Mode4: modes[n.cfg.Mode4], Mode6: modes[n.cfg.Mode6], NoMasquerade: n.cfg.NoMasquerade}
+		net := nat.NetPolicy{Mode4: modes[n.cfg.Mode4], Mode6: modes[n.cfg.Mode6], NoMasquerade: n.cfg.NoMasquerade, Outbound4: n.cfg.Outbound, Outbound6: n.cfg.Outbound6}
 		if net != (nat.NetPolicy{}) {
 			p.Nets[n.cfg.Name] = net
 		}

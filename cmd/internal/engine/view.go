@@ -88,6 +88,7 @@ func (c *container) view() *api.Container {
 		if ep.ip6.IsValid() {
 			a.IP6, a.Gateway6 = ep.ip6.String(), written(v6)
 		}
+		a.Mirror = ep.shown.Load()
 		v.Networks = append(v.Networks, a)
 	}
 	for _, p := range c.ports {
@@ -140,6 +141,7 @@ func (e *Engine) viewNetwork(n *network) *api.Network {
 	}
 	maps.Copy(v.Labels, n.made.Labels)
 	maps.Copy(v.Options, n.made.Options)
+	maps.Copy(v.Options, optionsOf(n.cfg))
 	if n.cfg.Subnet6.IsValid() {
 		v.Subnets = append(v.Subnets, api.Subnet{Subnet: n.cfg.Subnet6, Gateway: v6})
 		if n.cfg.Range6.IsValid() {

@@ -33,6 +33,22 @@ func (p *porter) onPlug(m Message, r *Message) []int {
 	return taps
 }
 
+// onSockets opens what the worker asks for a container's bound sockets by.
+func (p *porter) onSockets(m Message, r *Message) []int {
+	h, err := p.handle(m.Name, m.Plug)
+	if err != nil {
+		r.Err = asError(err)
+		return nil
+	}
+	defer h.Close()
+	fd, err := h.Sockets()
+	if err != nil {
+		r.Err = asError(err)
+		return nil
+	}
+	return []int{fd}
+}
+
 // handle is the network namespace of a container: one of ours by its id, a
 // joined one by what it was joined by.
 func (p *porter) handle(id string, j *Plug) (*ns.Handle, error) {

@@ -45,6 +45,7 @@ const (
 	OpExec    = "exec"    // Exec, and files; reply Name of the session
 	OpRejoin  = "rejoin"  // Rejoin; reply TAPs, and a pidfd
 	OpPlug    = "plug"    // Plug; reply TAPs
+	OpSockets = "sockets" // Plug; reply a socket of the socket monitor there
 	OpFiles   = "files"   // Spec: Resolv, Hosts and Mask of a container, as they are now
 	OpExited  = "exited"  // event: a container ended with Code
 	OpEnded   = "ended"   // event: a session ended with Code
