@@ -110,6 +110,9 @@ type Attachment struct {
 	IP, IP6 netip.Addr
 	Aliases []string // further DNS names on this network
 	MAC     net.HardwareAddr
+
+	GwPriority int      // the network with the highest has the default route, the first of several
+	Sysctls    []string // of the interface: net.ipv4.conf.IFNAME.log_martians=1
 }
 
 // Host is what containers may see of the host.

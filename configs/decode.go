@@ -244,6 +244,10 @@ var attachmentFields = []field[Attachment]{
 	{"ip6", func(d *decoder, at value, a *Attachment) { a.IP6, _ = d.addr(at, true) }},
 	{"mac", func(d *decoder, at value, a *Attachment) { a.MAC, _ = d.mac(at) }},
 	{"aliases", func(d *decoder, at value, a *Attachment) { a.Aliases = d.texts(at, "[www]") }},
+	{"gw_priority", func(d *decoder, at value, a *Attachment) { a.GwPriority, _ = d.integer(at, -maxLimit, maxLimit) }},
+	{"sysctls", func(d *decoder, at value, a *Attachment) {
+		a.Sysctls = d.texts(at, "[net.ipv4.conf.IFNAME.log_martians=1]")
+	}},
 }
 
 // attachments reads a list of names, or of maps with a name.

@@ -253,6 +253,10 @@ func (s *shower) attachment(path string, a Attachment) *yaml.Node {
 	}
 	s.text(m, path, "mac", a.MAC.String())
 	s.texts(m, path, "aliases", a.Aliases)
+	if a.GwPriority != 0 {
+		s.put(m, path, "gw_priority", number(a.GwPriority))
+	}
+	s.texts(m, path, "sysctls", a.Sysctls)
 	return m
 }
 

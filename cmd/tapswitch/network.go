@@ -210,16 +210,20 @@ func networkPruneCommand() *cobra.Command {
 
 func networkConnectCommand() *cobra.Command {
 	var r api.NetworkConnect
+	var driver []string
 	cmd := &cobra.Command{
 		Use: "connect NETWORK CONTAINER", Short: "Put a running container on one more network", Args: cobra.ExactArgs(2), ValidArgsFunction: completeNetworkContainer,
 		Long: `Put a running container on one more network: it gets an interface (eth1, ...) with an address there. Its default route
-and published ports stay where they are, unless it had none.`,
+and published ports stay where they are, unless it had none, or --gw-priority is higher than that network's.`,
 		RunE: func(_ *cobra.Command, args []string) error {
 			c, err := connect()
 			if err != nil {
 				return err
 			}
 			r.Container = args[1]
+			if r.Options, err = pairs("--driver-opt", driver); err != nil {
+				return err
+			}
 			return c.Do("POST", "/networks/"+client.Escape(args[0])+"/connect", r, nil)
 		},
 	}
@@ -229,6 +233,8 @@ and published ports stay where they are, unless it had none.`,
 	fl.StringVar(&r.MAC, "mac-address", "", "`MAC` of the interface")
 	fl.StringArrayVar(&r.Aliases, "alias", nil, "further DNS `name` there")
 	fl.StringVar(&r.IfName, "ifname", "", "`name` of the interface")
+	fl.IntVar(&r.GwPriority, "gw-priority", 0, "`number`: the network with the highest has the default route")
+	fl.StringArrayVar(&driver, "driver-opt", nil, "Docker's `com.docker.network.endpoint.OPTION=VALUE`: ifname, sysctls")
 	return cmd
 }
 

@@ -1,11 +1,28 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/vishvananda/netlink"
 )
+
+func init() { programs["gateway"] = progGateway }
+
+// progGateway prints by which address its IPv4 default routes lead.
+func progGateway([]string) int {
+	routes, err := netlink.RouteList(nil, netlink.FAMILY_V4)
+	if err != nil {
+		return fail(err)
+	}
+	for _, r := range routes {
+		if r.Gw != nil {
+			fmt.Println(r.Gw)
+		}
+	}
+	return 0
+}
 
 // address gives the lab's host one more address.
 func (l *lab) address(cidr string) {
@@ -74,5 +91,70 @@ func TestInhibitedGateway(t *testing.T) {
 	if r := b.try("run", "--rm", "--net", "closed", "--", prog, "ping", "172.20.0.1", "1s"); r.code != askUnreachable && r.code != askSilence {
 		t.Errorf("somebody answers at the gateway's address: %d %s%s", r.code, r.out, r.err)
 	}
-	b.fails(1, []string{"172.20.0.1"}, "run", "--rm", "--net", "closed", "--ip", "172.20.0.1", "--", prog, "hold")
+	b.fails(125, []string{"172.20.0.1"}, "run", "--rm", "--net", "closed", "--ip", "172.20.0.1", "--", prog, "hold")
+}
+
+// The network of the highest priority has the default route, and what is
+// published; it takes them over when it comes and gives them back when it goes.
+func TestGatewayPriority(t *testing.T) {
+	b := newBench(t)
+	file := b.write("c.yaml", `networks:
+  - {name: a, subnet: 172.17.0.0/16}
+  - {name: b, subnet: 172.18.0.0/16}
+  - {name: inner, subnet: 172.19.0.0/16, internal: true}
+containers:
+  - {name: both, networks: [a, {name: b, gw_priority: 5}]}
+`)
+	b.up("-c", file)
+	via := func(name, gateway string) {
+		t.Helper()
+		if got := b.ok("exec", name, prog, "gateway"); got != gateway {
+			t.Errorf("the default route of %s is %q, not by %s", name, got, gateway)
+		}
+	}
+	via("both", "172.18.0.1")
+	b.ok("run", "-d", "--name", "web", "--net", "a", "--network", "name=inner,gw-priority=9", "-p", "127.0.0.1::80", "--", prog, "serve", "80")
+	via("web", "172.17.0.1")
+	port := b.port("web", "tcp", 80)
+	reach := func() {
+		t.Helper()
+		if _, err := ask("tcp", fmt.Sprintf("127.0.0.1:%d", port), "hello", silence); err != nil {
+			t.Error(err)
+		}
+	}
+	b.ok("network", "connect", "--gw-priority", "1", "--driver-opt", "com.docker.network.endpoint.ifname=up1",
+		"--driver-opt", "com.docker.network.endpoint.sysctls=net.ipv4.conf.IFNAME.log_martians=1", "b", "web")
+	via("web", "172.18.0.1")
+	if got := b.ok("exec", "web", "cat", "/proc/sys/net/ipv4/conf/up1/log_martians"); got != "1" {
+		t.Errorf("log_martians of up1 is %s", got)
+	}
+	if p := b.port("web", "tcp", 80); p != port {
+		t.Errorf("the port was %d and is %d", port, p)
+	}
+	reach()
+	b.ok("down")
+	b.up("-c", file)
+	via("web", "172.18.0.1")
+	via("both", "172.18.0.1")
+	if n := b.inspect("web").Networks[2]; n.IfName != "up1" || n.Priority != 1 || len(n.Sysctls) != 1 {
+		t.Errorf("after a restart: %+v", n)
+	}
+	if got := b.ok("exec", "web", "cat", "/proc/sys/net/ipv4/conf/up1/log_martians"); got != "1" {
+		t.Errorf("after a restart log_martians of up1 is %s", got)
+	}
+	b.ok("network", "disconnect", "b", "web")
+	via("web", "172.17.0.1")
+	reach()
+	for _, x := range [][]string{
+		{"IFNAME", "network", "connect", "--driver-opt", "com.docker.network.endpoint.sysctls=net.ipv4.ip_forward=1", "b", "web"},
+		{"IFNAME", "network", "connect", "--driver-opt", "com.docker.network.endpoint.sysctls=net.ipv4.conf.IFNAME./../all=1", "b", "web"},
+		{"not known", "network", "connect", "--driver-opt", "com.docker.network.endpoint.color=red", "b", "web"},
+	} {
+		b.fails(1, x[:1], x[1:]...)
+	}
+	b.fails(125, []string{"nosuch"}, "run", "--rm", "--network", "name=b,driver-opt=com.docker.network.endpoint.sysctls=net.ipv4.conf.IFNAME.nosuch=1", "--", prog, "hold")
+	if got := b.ok("run", "--rm", "--net", "b", "--ip", "172.18.0.99", "--mac-address", "02:00:00:00:00:99", "--network-alias", "nine", "--", prog, "show"); !strings.Contains(got, "172.18.0.99") || !strings.Contains(got, "02:00:00:00:00:99") {
+		t.Errorf("a container shows %s", got)
+	}
+	b.fails(2, []string{"--ip", "172.18.0.9"}, "run", "--net", "b:ip=172.18.0.9", "--ip", "172.18.0.8", "--", prog, "hold")
 }

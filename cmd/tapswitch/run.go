@@ -29,6 +29,7 @@ type runFlags struct {
 	egress                                  string
 	detach, remove, interactive, tty, init  bool
 	publishAll                              bool
+	first                                   firstNetwork
 	shape                                   api.Shape
 }
 
@@ -58,8 +59,9 @@ Without a switch running, a private one is made for as long as the command runs.
 	fl := cmd.Flags()
 	fl.SetInterspersed(false)
 	fl.StringVar(&f.name, "name", "", "name (default: one is made up)")
-	fl.StringArrayVar(&f.networks, "network", nil, "`NET[:ip=A,ip6=A,mac=M,alias=N,ifname=I]` to be on (repeat it for more; the first has the default route), or none, host, or container:NAME; --net is the same")
+	fl.StringArrayVar(&f.networks, "network", nil, "`NET[:ip=A,ip6=A,mac=M,alias=N,ifname=I,gw-priority=N,driver-opt=K=V]`, or name=NET,..., to be on (repeat it for more; the first has the default route, or that with the highest gw-priority), or none, host, or container:NAME; --net is the same")
 	fl.SetNormalizeFunc(networkAlias)
+	f.first.flags(fl)
 	fl.StringArrayVarP(&f.publish, "publish", "p", nil, "`[HOSTIP:][HOSTPORT]:PORT[/udp]` to publish, as docker's -p")
 	fl.BoolVarP(&f.publishAll, "publish-all", "P", false, "publish what --expose names on ephemeral ports")
 	fl.StringArrayVar(&f.expose, "expose", nil, "`PORT[-PORT][/udp]` that links and -P open")
@@ -139,6 +141,9 @@ func createRequest(f runFlags, args []string) (*api.Create, error) {
 		}
 		req.Networks = append(req.Networks, a)
 	}
+	if err := f.first.apply(req); err != nil {
+		return nil, err
+	}
 	if len(req.Networks) == 1 && req.Networks[0].Network == "host" && len(req.Publish) > 0 {
 		fmt.Fprintln(os.Stderr, "WARNING: Published ports are discarded when using host network mode")
 	}
@@ -184,6 +189,9 @@ func workdir(flag string) (string, error) {
 // parseAttachment reads NET[:ip=A,alias=B...].
 func parseAttachment(s string) (api.Attachment, error) {
 	name, opts, _ := strings.Cut(s, ":")
+	if strings.HasPrefix(s, "name=") {
+		name, opts = longNetwork(s)
+	}
 	a := api.Attachment{Network: name}
 	if name == "" {
 		return a, fmt.Errorf("--network %q: a name must stand first", s)
@@ -211,14 +219,29 @@ func parseAttachment(s string) (api.Attachment, error) {
 			}
 		case "ip6":
 			a.IP6 = v
-		case "mac":
+		case "mac", "mac-address":
 			a.MAC = v
+		case "gw-priority":
+			n, err := strconv.Atoi(v)
+			if err != nil {
+				return a, fmt.Errorf("--network %s: gw-priority %q is no number", name, v)
+			}
+			a.GwPriority = n
+		case "driver-opt":
+			k, v, _ := strings.Cut(v, "=")
+			if a.Options == nil {
+				a.Options = make(map[string]string)
+			}
+			if old := a.Options[k]; old != "" {
+				v = old + "," + v
+			}
+			a.Options[k] = v
 		case "alias":
 			a.Aliases = append(a.Aliases, v)
 		case "ifname", "interface_name":
 			a.IfName = v
 		default:
-			return a, fmt.Errorf("--network %s: unknown key %q: ip, ip6, mac, alias or ifname", name, k)
+			return a, fmt.Errorf("--network %s: unknown key %q: ip, ip6, mac, alias, ifname, gw-priority or driver-opt", name, k)
 		}
 	}
 	return a, nil

@@ -250,7 +250,7 @@ func (e *Engine) chosen(c configs.Container) (n int) {
 func (e *Engine) createConfigured(c configs.Container) (finish func() error, err error) {
 	var nets []api.Attachment
 	for _, a := range c.Networks {
-		w := api.Attachment{Network: a.Network, Aliases: a.Aliases, MAC: net.HardwareAddr(a.MAC).String()}
+		w := api.Attachment{Network: a.Network, Aliases: a.Aliases, MAC: net.HardwareAddr(a.MAC).String(), GwPriority: a.GwPriority, Sysctls: a.Sysctls}
 		if a.IP.IsValid() {
 			w.IP = a.IP.String()
 		}

@@ -24,10 +24,14 @@ type endpoint struct {
 	mac     vswitch.MAC
 	ifname  string
 	aliases []string
-	gateway bool          // holds the default route
-	seat    *vswitch.Seat // nil while no TAP is there; under the container's wiring
-	mirror  *mirror       // of a network that has one; under the container's wiring, too
-	shown   atomic.Pointer[api.Mirror]
+	gateway bool // holds the default route
+
+	priority int      // for the default route
+	sysctls  []string // of the interface, as they were asked for
+
+	seat   *vswitch.Seat // nil while no TAP is there; under the container's wiring
+	mirror *mirror       // of a network that has one; under the container's wiring, too
+	shown  atomic.Pointer[api.Mirror]
 }
 
 // published is one host listener of a container.
@@ -70,6 +74,7 @@ func (e *Engine) plan(wants []api.Attachment) (eps []*endpoint, err error) {
 		}
 		eps = append(eps, ep)
 	}
+	chooseGateway(eps)
 	return eps, nil
 }
 
@@ -94,7 +99,10 @@ func modeOf(wants []api.Attachment) string {
 // planOne takes addresses on one more network for a container that has others.
 // On error nothing is taken. The lock is held.
 func (e *Engine) planOne(w api.Attachment, others []*endpoint) (*endpoint, error) {
-	ep := &endpoint{aliases: w.Aliases, ifname: w.IfName}
+	if err := endpointOptions(&w); err != nil {
+		return nil, err
+	}
+	ep := &endpoint{aliases: w.Aliases, ifname: w.IfName, priority: w.GwPriority, sysctls: w.Sysctls}
 	var err error
 	if ep.net, err = e.network(w.Network); err != nil {
 		return nil, err

@@ -285,7 +285,7 @@ func (e *Engine) spec(c *container) *porter.Spec {
 		s.Hostname = name
 	}
 	s.Resolv, s.Hosts = e.files(c, host)
-	s.Interfaces = interfaces(c, !req.PlainTAP, true)
+	s.Interfaces, s.Sysctls = interfaces(c, !req.PlainTAP, true), sysctls(c.endpoints)
 	if c.kind == kindRun {
 		c.log = filepath.Join(e.start.Logs, c.name+".log")
 		s.Log = c.log

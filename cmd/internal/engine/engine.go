@@ -12,6 +12,7 @@
 //	publish.go     further published ports for a container that runs
 //	forward.go     published ports that lead to other addresses
 //	connect.go     further networks for a container that runs
+//	gateway.go     which network has the default route; options of one endpoint
 //	policy.go      who may talk to whom: rules, routes, egress policies
 //	trace.go       what would become of a packet, and expectations of that
 //	guest.go       containers on the network of another

@@ -88,7 +88,7 @@ func (c *container) view() *api.Container {
 		if ep.ip6.IsValid() {
 			a.IP6, a.Gateway6 = ep.ip6.String(), written(v6)
 		}
-		a.Mirror = ep.shown.Load()
+		a.Mirror, a.Priority, a.Sysctls = ep.shown.Load(), ep.priority, ep.sysctls
 		v.Networks = append(v.Networks, a)
 	}
 	for _, p := range c.ports {

@@ -100,14 +100,20 @@ func defaultRoute(h *ns.Handle, c api.Interface) error {
 	return in.DefaultRoute(cfg)
 }
 
-// onFiles writes a container's resolv.conf and hosts anew. They stand where our
+// onFiles writes a container's resolv.conf and hosts anew, or settings of its
+// interfaces. The former stand where our
 // runtime directory would be seen, which the container's mounts cover: never are
 // they the host's.
 func (p *porter) onFiles(m Message, r *Message) {
 	p.mu.Lock()
 	c := p.byID[m.Name]
 	p.mu.Unlock()
-	if c == nil || len(m.Spec.Mask) == 0 {
+	files := m.Spec.Sysctls
+	if c != nil && len(files) == 0 && len(m.Spec.Mask) > 0 {
+		dir := m.Spec.Mask[0]
+		files = []File{{filepath.Join(dir, "resolv.conf"), m.Spec.Resolv}, {filepath.Join(dir, "hosts"), m.Spec.Hosts}}
+	}
+	if c == nil || len(files) == 0 {
 		r.Err = api.Errorf(api.NotFound, "no such container %s", m.Name)
 		return
 	}
@@ -123,8 +129,7 @@ func (p *porter) onFiles(m Message, r *Message) {
 			stdio = append(stdio, fd)
 		}
 	}
-	dir := m.Spec.Mask[0]
-	s, err := p.exec("files", c, &ExecSpec{Files: []File{{filepath.Join(dir, "resolv.conf"), m.Spec.Resolv}, {filepath.Join(dir, "hosts"), m.Spec.Hosts}}}, stdio)
+	s, err := p.exec("files", c, &ExecSpec{Files: files}, stdio)
 	if err != nil {
 		r.Err = asError(err)
 		return
