@@ -38,13 +38,8 @@ func (n *NAT) pingOpen(f *vswitch.Frame, v verdict) vswitch.Action {
 		}
 		return vswitch.Drop(vswitch.SocketFailed)
 	}
-	if e := n.bindOutbound(fd, f.In, f.V6, false); e != 0 {
-		sysClose(fd)
-		n.refuse(f, replyNoRoute)
-		return vswitch.Drop(vswitch.NoRoute)
-	}
 	n.wantErrors(fd, f.V6)
-	if e := n.leaveFrom(fd, f.V6); e != 0 {
+	if e := n.leaveFrom(fd, f.In, f.V6); e != 0 {
 		sysClose(fd)
 		return vswitch.Drop(vswitch.SocketFailed)
 	}

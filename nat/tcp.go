@@ -119,13 +119,9 @@ func (n *NAT) tcpOpen(f *vswitch.Frame, v verdict) vswitch.Action {
 	if ttl := f.TTL - 1; ttl < 32 {
 		setTTL(fd, domain == unix.AF_INET6, ttl) // a traceroute: let the SYN end where it should
 	}
-	if e := n.bindOutbound(fd, f.In, domain == unix.AF_INET6, v.loop); e != 0 {
-		sysClose(fd)
-		return n.connectFailed(f, e)
-	}
 	var sa sockaddr
 	sa.set(to)
-	if e = n.leaveFrom(fd, domain == unix.AF_INET6); e == 0 {
+	if e = n.leaveFrom(fd, f.In, domain == unix.AF_INET6); e == 0 {
 		e = sysConnect(fd, &sa)
 	}
 	if e != 0 && e != unix.EINPROGRESS {
