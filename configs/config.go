@@ -43,7 +43,7 @@ type Config struct {
 // Network is a bridge: one L2 domain with its subnets and gateway.
 type Network struct {
 	Name     string
-	Subnet   netip.Prefix // IPv4, masked, always there
+	Subnet   netip.Prefix // IPv4, masked; zero exactly if NoIPv4
 	Gateway  netip.Addr
 	Subnet6  netip.Prefix // zero: no IPv6 on this bridge
 	Gateway6 netip.Addr   // zero exactly if Subnet6 is
@@ -61,6 +61,7 @@ type Network struct {
 	Advertise bool // it answers router solicitations
 
 	NoSnooping  bool         // multicast goes to everybody, whoever has asked for it
+	NoIPv4      bool         // IPv6 alone
 	NoAddress4  bool         // the gateway has no IPv4 address of its own (Docker's inhibit_ipv4)
 	Mirror      netip.Prefix // loopback addresses of the host that stand for its containers'; zero: none
 	MirrorPorts MirrorPorts  // at which ports

@@ -118,6 +118,7 @@ var networkFields = []field[Network]{
 	{"advertise", func(d *decoder, at value, n *Network) { n.Advertise = d.yes(at) }},
 	{"egress", func(d *decoder, at value, n *Network) { n.Egress, _ = d.text(at) }},
 	{"multicast_snooping", func(d *decoder, at value, n *Network) { n.NoSnooping = !d.yes(at) }},
+	{"ipv4", func(d *decoder, at value, n *Network) { n.NoIPv4 = !d.yes(at) }},
 	{"inhibit_ipv4", func(d *decoder, at value, n *Network) { n.NoAddress4 = d.yes(at) }},
 	{"mirror", func(d *decoder, at value, n *Network) { n.Mirror, _ = d.prefix(at, "127.17.0.0/16") }},
 	{"mirror_ports", func(d *decoder, at value, n *Network) { n.MirrorPorts = d.mirrorPorts(at) }},

@@ -128,8 +128,12 @@ func (s *shower) config() *yaml.Node {
 func (s *shower) network(path string, n Network) *yaml.Node {
 	m := section()
 	s.put(m, path, "name", scalar(n.Name))
-	s.put(m, path, "subnet", scalar(n.Subnet.String()))
-	s.put(m, path, "gateway", scalar(n.Gateway.String()))
+	if n.NoIPv4 {
+		s.put(m, path, "ipv4", boolean(false))
+	} else {
+		s.put(m, path, "subnet", scalar(n.Subnet.String()))
+		s.put(m, path, "gateway", scalar(n.Gateway.String()))
+	}
 	if n.Subnet6.IsValid() {
 		s.put(m, path, "subnet6", scalar(n.Subnet6.String()))
 		s.put(m, path, "gateway6", scalar(n.Gateway6.String()))

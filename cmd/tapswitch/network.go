@@ -59,7 +59,7 @@ func listNetworks(asJSON, quiet bool) error {
 func networkCreateCommand() *cobra.Command {
 	var r api.NetworkCreate
 	var labels, options, aux []string
-	var attachable bool
+	var attachable, ipv4 bool
 	cmd := &cobra.Command{
 		Use: "create NAME", Short: "Make a network", Args: cobra.ExactArgs(1), ValidArgsFunction: cobra.NoFileCompletions,
 		Long: `Make a network: a bridge with an IPv4 subnet and, with --ipv6 or an IPv6 subnet, an IPv6 one. What is left out is
@@ -76,6 +76,9 @@ there again after a restart of the switch; what it is called is printed as its i
 			}
 			if r.Options, err = pairs("--opt", options); err != nil {
 				return err
+			}
+			if !ipv4 {
+				r.Options["com.docker.network.enable_ipv4"] = "false"
 			}
 			if r.Aux, err = pairs("--aux-address", aux); err != nil {
 				return err
@@ -100,10 +103,11 @@ there again after a restart of the switch; what it is called is printed as its i
 	fl.StringArrayVar(&aux, "aux-address", nil, "`NAME=ADDRESS` to keep for others; DefaultGatewayIPv4=ADDRESS is the containers' default route")
 	fl.StringVar(&r.Egress, "egress", "", "what its containers may reach outside: all, internet, none, or a `POLICY`")
 	fl.BoolVar(&r.IPv6, "ipv6", false, "an IPv6 subnet, too, chosen if none is named")
+	fl.BoolVar(&ipv4, "ipv4", true, "IPv4; =false: IPv6 alone")
 	fl.BoolVar(&r.Internal, "internal", false, "nothing is routed off the network")
 	fl.BoolVar(&attachable, "attachable", false, "taken for Docker's sake: every network is")
 	fl.StringArrayVar(&labels, "label", nil, "`KEY=VALUE` to find it by")
-	fl.StringArrayVarP(&options, "opt", "o", nil, "Docker's `com.docker.network.OPTION=VALUE`: bridge.enable_icc, bridge.enable_ip_masquerade, bridge.gateway_mode_ipv4 and _ipv6 (nat, routed, nat-unprotected), bridge.host_binding_ipv4, driver.mtu, container_iface_prefix")
+	fl.StringArrayVarP(&options, "opt", "o", nil, "Docker's `com.docker.network.OPTION=VALUE`: bridge.enable_icc, bridge.enable_ip_masquerade, bridge.gateway_mode_ipv4 and _ipv6 (nat, routed, nat-unprotected, isolated), bridge.host_binding_ipv4, bridge.inhibit_ipv4, driver.mtu, container_iface_prefix, host_ipv4 and host_ipv6, enable_ipv4; and our own tapswitch.multicast_snooping, tapswitch.mirror, tapswitch.mirror_ports")
 	return cmd
 }
 

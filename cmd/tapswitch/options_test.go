@@ -158,3 +158,49 @@ containers:
 	}
 	b.fails(2, []string{"--ip", "172.18.0.9"}, "run", "--net", "b:ip=172.18.0.9", "--ip", "172.18.0.8", "--", prog, "hold")
 }
+
+// A network of IPv6 alone: names, the outside, published ports and a restart.
+func TestWithoutIPv4(t *testing.T) {
+	l := newLab(t)
+	if l == nil {
+		return
+	}
+	file := l.write("c.yaml", `networks:
+  - {name: bridge, subnet: 172.17.0.0/16}
+  - {name: six, ipv4: false, subnet6: "fd00:66::/64"}
+containers:
+  - {name: c6, networks: [six]}
+`)
+	l.up("-c", file)
+	l.ok("network", "create", "--ipv4=false", "--ipv6", "--subnet", "fd00:77::/64", "more")
+	l.ok("run", "-d", "--name", "web", "--net", "more", "-p", "8080:80", "--", prog, "serve", "80")
+	l.start("logs", "-f", "web").expect("listening")
+	startProc(t, l.far("serve", "80")).expect("listening")
+	check := func() {
+		t.Helper()
+		web := l.inspect("web").Networks[0]
+		if web.IP != "" || web.IP6 != "fd00:77::2" || web.Gateway != "" || web.Gateway6 != "fd00:77::1" {
+			t.Errorf("web is %+v", web)
+		}
+		if n := l.network("more"); len(n.Subnets) != 1 || n.Subnets[0].Subnet.String() != "fd00:77::/64" || n.Options["com.docker.network.enable_ipv4"] != "false" {
+			t.Errorf("more is %+v", n)
+		}
+		l.asks("c6", "tcp", "[2001:db8::2]:80", "from [2001:db8::1]:")
+		l.asks("c6", "tcp", "[2001:db8::1]:8080", "from [fd00:77::1]:")
+		l.asks("c6", "tcp", "[fd00:77::2]:80", silent)
+		for _, host := range []string{"127.0.0.1:8080", "[::1]:8080"} {
+			if got, err := ask("tcp", host, "hello", silence); err != nil || !strings.HasPrefix(got, "from [fd00:77::1]:") {
+				t.Errorf("%s: %q, %v", host, got, err)
+			}
+		}
+		if got := l.ok("exec", "c6", prog, "lookup", "c6"); got != "fd00:66::2" {
+			t.Errorf("c6 is %s", got)
+		}
+	}
+	check()
+	l.ok("down")
+	l.up("-c", file)
+	check()
+	l.fails(1, []string{"--ipv6"}, "network", "create", "--ipv4=false", "none6")
+	l.fails(125, []string{"no IPv4"}, "run", "--rm", "--net", "six", "--ip", "10.0.0.2", "--", prog, "hold")
+}

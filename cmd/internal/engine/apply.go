@@ -317,16 +317,22 @@ func (e *Engine) Made() string {
 	var b strings.Builder
 	for _, n := range e.sortedNetworks() {
 		v4, _ := n.gateways()
-		fmt.Fprintf(&b, "network %s %s gateway %s", n.cfg.Name, n.cfg.Subnet, cmp.Or(written(v4), "none"))
+		fmt.Fprintf(&b, "network %s", n.cfg.Name)
+		sep := ""
+		if !n.cfg.NoIPv4 {
+			fmt.Fprintf(&b, " %s gateway %s", n.cfg.Subnet, cmp.Or(written(v4), "none"))
+			sep = ","
+		}
 		if n.cfg.Subnet6.IsValid() {
-			fmt.Fprintf(&b, ", %s gateway %s", n.cfg.Subnet6, n.cfg.Gateway6)
+			b.WriteString(sep)
+			fmt.Fprintf(&b, " %s gateway %s", n.cfg.Subnet6, n.cfg.Gateway6)
 		}
 		b.WriteByte('\n')
 	}
 	for _, c := range e.sortedContainers() {
 		fmt.Fprintf(&b, "container %s", c.name)
 		for _, ep := range c.endpoints {
-			fmt.Fprintf(&b, " %s on %s", ep.ip, ep.net.cfg.Name)
+			fmt.Fprintf(&b, " %s on %s", ep.first(), ep.net.cfg.Name)
 		}
 		b.WriteByte('\n')
 		for _, p := range c.ports {

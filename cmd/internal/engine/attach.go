@@ -34,6 +34,14 @@ type endpoint struct {
 	shown  atomic.Pointer[api.Mirror]
 }
 
+// first is the endpoint's IPv4 address, or the one that it has.
+func (ep *endpoint) first() netip.Addr {
+	if ep.ip.IsValid() {
+		return ep.ip
+	}
+	return ep.ip6
+}
+
 // published is one host listener of a container.
 type published struct {
 	spec forward.Spec
@@ -125,8 +133,13 @@ func (e *Engine) planOne(w api.Attachment, others []*endpoint) (*endpoint, error
 	if ep.net.pool6 == nil && w.IP6 != "" {
 		return nil, api.Errorf(api.BadRequest, "network %s has no IPv6 subnet for %s", ep.net.cfg.Name, w.IP6)
 	}
-	if ep.ip, err = address(ep.net.pool4, w.IP); err != nil {
-		return nil, err
+	if ep.net.pool4 == nil && w.IP != "" {
+		return nil, api.Errorf(api.BadRequest, "network %s has no IPv4 for %s", ep.net.cfg.Name, w.IP)
+	}
+	if ep.net.pool4 != nil {
+		if ep.ip, err = address(ep.net.pool4, w.IP); err != nil {
+			return nil, err
+		}
 	}
 	if ep.net.pool6 != nil {
 		if ep.ip6, err = address(ep.net.pool6, w.IP6); err != nil {
@@ -135,7 +148,7 @@ func (e *Engine) planOne(w api.Attachment, others []*endpoint) (*endpoint, error
 		}
 	}
 	if w.MAC == "" {
-		ep.mac = ipam.MAC(ep.ip)
+		ep.mac = ipam.MAC(ep.first())
 	}
 	return ep, nil
 }
@@ -155,7 +168,9 @@ func macOf(s string) (vswitch.MAC, error) {
 // release gives the addresses back. The lock is held.
 func release(eps []*endpoint) {
 	for _, ep := range eps {
-		ep.net.pool4.Release(ep.ip)
+		if ep.ip.IsValid() {
+			ep.net.pool4.Release(ep.ip)
+		}
 		if ep.ip6.IsValid() {
 			ep.net.pool6.Release(ep.ip6)
 		}
@@ -289,7 +304,10 @@ func (e *Engine) plug(c *container, eps []*endpoint, ports []*published, devices
 // plugOne makes a port of an endpoint's device. On error the device is still
 // the caller's.
 func (e *Engine) plugOne(c *container, ep *endpoint, home int, d vswitch.Device) (err error) {
-	addrs := []netip.Addr{ep.ip}
+	var addrs []netip.Addr
+	if ep.ip.IsValid() {
+		addrs = append(addrs, ep.ip)
+	}
 	if ep.ip6.IsValid() {
 		addrs = append(addrs, ep.ip6)
 	}
@@ -299,7 +317,7 @@ func (e *Engine) plugOne(c *container, ep *endpoint, home int, d vswitch.Device)
 	if err == nil && ep.net.cfg.Mirror.IsValid() {
 		e.wakeMirrors()
 	}
-	if err == nil && ep.mac != ipam.MAC(ep.ip) { // else whoever had the address had this MAC, too
+	if err == nil && ep.mac != ipam.MAC(ep.first()) { // else whoever had the address had this MAC, too
 		e.path.Announce(ep.seat)
 	}
 	return err

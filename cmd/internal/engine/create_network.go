@@ -69,7 +69,10 @@ func (e *Engine) createNetwork(r api.NetworkCreate) (*network, error) {
 	if e.networks[r.Name] != nil {
 		return nil, api.Errorf(api.Conflict, "network with name %s already exists", r.Name)
 	}
-	if !c.Subnet.IsValid() {
+	if c.NoIPv4 && !r.IPv6 && !c.Subnet6.IsValid() {
+		return nil, api.Errorf(api.BadRequest, "IPv4 or IPv6 must be enabled").WithHint("add --ipv6")
+	}
+	if !c.Subnet.IsValid() && !c.NoIPv4 {
 		var err error
 		if c.Subnet, err = e.freeSubnet(); err != nil {
 			return nil, err
@@ -132,7 +135,7 @@ func (n *network) aux(list map[string]string) error {
 
 // noMeaning are options that there is nothing for here; what they ask for makes
 // no difference to anybody.
-var noMeaning = []string{"com.docker.network.bridge.name", "com.docker.network.bridge.default_bridge", optMessages, optPeriod, optIPv4, optTrusted}
+var noMeaning = []string{"com.docker.network.bridge.name", "com.docker.network.bridge.default_bridge", optMessages, optPeriod, optTrusted}
 
 // options reads Docker's options. One of Docker's that is not known is an error:
 // it may be a typing error in one that closes something.

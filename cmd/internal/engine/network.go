@@ -18,7 +18,7 @@ type network struct {
 	id     string
 	cfg    configs.Network
 	origin string
-	pool4  *ipam.Pool
+	pool4  *ipam.Pool // nil without IPv4
 	pool6  *ipam.Pool // nil without an IPv6 subnet
 	bridge *vswitch.Segment
 	order  uint64
@@ -46,8 +46,10 @@ func (e *Engine) addNetwork(c configs.Network, origin string) (*network, error) 
 	if c.NoAddress4 && !c.Internal {
 		kept = c.Gateway // containers' default route leads there, whoever that is
 	}
-	if n.pool4, err = ipam.New(c.Subnet, kept); err != nil {
-		return nil, api.Errorf(api.BadRequest, "network %s: %v", c.Name, err)
+	if !c.NoIPv4 {
+		if n.pool4, err = ipam.New(c.Subnet, kept); err != nil {
+			return nil, api.Errorf(api.BadRequest, "network %s: %v", c.Name, err)
+		}
 	}
 	if c.Subnet6.IsValid() {
 		if n.pool6, err = ipam.New(c.Subnet6, gateway6); err != nil {
@@ -86,8 +88,10 @@ func (n *network) gateways() (v4, v6 netip.Addr) {
 
 // resolver is where the network's gateway answers DNS.
 func (n *network) resolver() netip.Addr {
-	v4, _ := n.gateways()
+	v4, v6 := n.gateways()
 	switch {
+	case n.cfg.NoIPv4 && !n.cfg.NoDNS && !n.cfg.Resolver6.IsValid():
+		return v6
 	case n.cfg.NoDNS:
 		return netip.Addr{}
 	case n.cfg.Resolver.IsValid():
@@ -118,6 +122,9 @@ func (n *network) routers() (v4, v6 netip.Addr) {
 
 // both are a network's subnets, for people.
 func both(c configs.Network) string {
+	if c.NoIPv4 {
+		return c.Subnet6.String()
+	}
 	if c.Subnet6.IsValid() {
 		return c.Subnet.String() + ", " + c.Subnet6.String()
 	}

@@ -31,7 +31,7 @@ const (
 )
 
 // furtherOptions are those that this file reads.
-var furtherOptions = []string{optInhibit, optOutbound, optOutbound6, optIPv6, optSnooping, optMirror, optMirrorPorts}
+var furtherOptions = []string{optIPv4, optInhibit, optOutbound, optOutbound6, optIPv6, optSnooping, optMirror, optMirrorPorts}
 
 // readFurther reads them into a network; r gets what is its own.
 func readFurther(c *configs.Network, r *api.NetworkCreate) error {
@@ -62,8 +62,8 @@ func readFurther(c *configs.Network, r *api.NetworkCreate) error {
 	if v, is := o[optIPv4]; is {
 		if b, err := strconv.ParseBool(v); err != nil {
 			return bad(optIPv4, "is neither true nor false")
-		} else if !b {
-			return api.Errorf(api.Failed, "option %s: a network without IPv4: not yet", optIPv4)
+		} else {
+			c.NoIPv4 = !b
 		}
 	}
 	for key, to := range map[string]*netip.Addr{optOutbound: &c.Outbound, optOutbound6: &c.Outbound6} {
@@ -122,6 +122,7 @@ func optionsOf(c configs.Network) map[string]string {
 	}
 	flag(optICC, c.NoICC, "false")
 	flag(optMasquerade, c.NoMasquerade, "false")
+	flag(optIPv4, c.NoIPv4, "false")
 	flag(optInhibit, c.NoAddress4, "true")
 	flag(optSnooping, c.NoSnooping, "false")
 	set(optMode4, c.Mode4)
