@@ -44,7 +44,7 @@ type Config struct {
 // Network is a bridge: one L2 domain with its subnets and gateway.
 type Network struct {
 	Name     string
-	Subnet   netip.Prefix // IPv4, masked, always there
+	Subnet   netip.Prefix // IPv4, masked; zero exactly if NoIPv4
 	Gateway  netip.Addr
 	Subnet6  netip.Prefix // zero: no IPv6 on this bridge
 	Gateway6 netip.Addr   // zero exactly if Subnet6 is
@@ -60,6 +60,14 @@ type Network struct {
 
 	NoDHCP    bool // the gateway answers no DHCP
 	Advertise bool // it answers router solicitations
+
+	NoSnooping  bool         // multicast goes to everybody, whoever has asked for it
+	NoIPv4      bool         // IPv6 alone
+	NoAddress4  bool         // the gateway has no IPv4 address of its own (Docker's inhibit_ipv4)
+	Mirror      netip.Prefix // loopback addresses of the host that stand for its containers'; zero: none
+	MirrorPorts MirrorPorts  // at which ports
+
+	Outbound, Outbound6 netip.Addr // source address of what goes outside; zero: the host's kernel chooses
 
 	Range, Range6 netip.Prefix // from which addresses are chosen; zero: from the subnet
 
@@ -104,6 +112,9 @@ type Attachment struct {
 	IP, IP6 netip.Addr
 	Aliases []string // further DNS names on this network
 	MAC     net.HardwareAddr
+
+	GwPriority int      // the network with the highest has the default route, the first of several
+	Sysctls    []string // of the interface: net.ipv4.conf.IFNAME.log_martians=1
 }
 
 // Host is what containers may see of the host.

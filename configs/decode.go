@@ -117,6 +117,13 @@ var networkFields = []field[Network]{
 	{"dhcp", func(d *decoder, at value, n *Network) { n.NoDHCP = !d.yes(at) }},
 	{"advertise", func(d *decoder, at value, n *Network) { n.Advertise = d.yes(at) }},
 	{"egress", func(d *decoder, at value, n *Network) { n.Egress, _ = d.text(at) }},
+	{"multicast_snooping", func(d *decoder, at value, n *Network) { n.NoSnooping = !d.yes(at) }},
+	{"ipv4", func(d *decoder, at value, n *Network) { n.NoIPv4 = !d.yes(at) }},
+	{"inhibit_ipv4", func(d *decoder, at value, n *Network) { n.NoAddress4 = d.yes(at) }},
+	{"mirror", func(d *decoder, at value, n *Network) { n.Mirror, _ = d.prefix(at, "127.17.0.0/16") }},
+	{"mirror_ports", func(d *decoder, at value, n *Network) { n.MirrorPorts = d.mirrorPorts(at) }},
+	{"outbound", func(d *decoder, at value, n *Network) { n.Outbound, _ = d.addr(at, false) }},
+	{"outbound6", func(d *decoder, at value, n *Network) { n.Outbound6, _ = d.addr(at, true) }},
 }
 
 // networks reads the list; a network's open values get their defaults.
@@ -238,6 +245,10 @@ var attachmentFields = []field[Attachment]{
 	{"ip6", func(d *decoder, at value, a *Attachment) { a.IP6, _ = d.addr(at, true) }},
 	{"mac", func(d *decoder, at value, a *Attachment) { a.MAC, _ = d.mac(at) }},
 	{"aliases", func(d *decoder, at value, a *Attachment) { a.Aliases = d.texts(at, "[www]") }},
+	{"gw_priority", func(d *decoder, at value, a *Attachment) { a.GwPriority, _ = d.integer(at, -maxLimit, maxLimit) }},
+	{"sysctls", func(d *decoder, at value, a *Attachment) {
+		a.Sysctls = d.texts(at, "[net.ipv4.conf.IFNAME.log_martians=1]")
+	}},
 }
 
 // attachments reads a list of names, or of maps with a name.

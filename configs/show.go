@@ -129,8 +129,12 @@ func (s *shower) config() *yaml.Node {
 func (s *shower) network(path string, n Network) *yaml.Node {
 	m := section()
 	s.put(m, path, "name", scalar(n.Name))
-	s.put(m, path, "subnet", scalar(n.Subnet.String()))
-	s.put(m, path, "gateway", scalar(n.Gateway.String()))
+	if n.NoIPv4 {
+		s.put(m, path, "ipv4", boolean(false))
+	} else {
+		s.put(m, path, "subnet", scalar(n.Subnet.String()))
+		s.put(m, path, "gateway", scalar(n.Gateway.String()))
+	}
 	if n.Subnet6.IsValid() {
 		s.put(m, path, "subnet6", scalar(n.Subnet6.String()))
 		s.put(m, path, "gateway6", scalar(n.Gateway6.String()))
@@ -160,6 +164,22 @@ func (s *shower) network(path string, n Network) *yaml.Node {
 		s.put(m, path, "advertise", boolean(true))
 	}
 	s.text(m, path, "egress", n.Egress)
+	if n.NoSnooping {
+		s.put(m, path, "multicast_snooping", boolean(false))
+	}
+	if n.NoAddress4 {
+		s.put(m, path, "inhibit_ipv4", boolean(true))
+	}
+	if n.Mirror.IsValid() {
+		s.put(m, path, "mirror", scalar(n.Mirror.String()))
+	}
+	s.text(m, path, "mirror_ports", string(n.MirrorPorts))
+	if n.Outbound.IsValid() {
+		s.put(m, path, "outbound", scalar(n.Outbound.String()))
+	}
+	if n.Outbound6.IsValid() {
+		s.put(m, path, "outbound6", scalar(n.Outbound6.String()))
+	}
 	return m
 }
 
@@ -238,6 +258,10 @@ func (s *shower) attachment(path string, a Attachment) *yaml.Node {
 	}
 	s.text(m, path, "mac", a.MAC.String())
 	s.texts(m, path, "aliases", a.Aliases)
+	if a.GwPriority != 0 {
+		s.put(m, path, "gw_priority", number(a.GwPriority))
+	}
+	s.texts(m, path, "sysctls", a.Sysctls)
 	return m
 }
 

@@ -144,7 +144,9 @@ func (k *checker) networks() {
 		if n.Mode4 == "isolated" {
 			longest = 31 // without a gateway, for two (RFC 3021)
 		}
-		if k.subnet(o, n.Subnet, longest) {
+		if n.NoIPv4 {
+			k.noIPv4(o, n)
+		} else if k.subnet(o, n.Subnet, longest) {
 			k.overlap(o, "subnet", i, func(n Network) netip.Prefix { return n.Subnet })
 			if n.Mode4 != "isolated" {
 				k.gateway(o, "gateway", n.Subnet, n.Gateway)
@@ -161,11 +163,27 @@ func (k *checker) networks() {
 		if n.IfPrefix != "" && !InterfaceName(n.IfPrefix+"99") {
 			k.bad(o, "interface_prefix", "%s begins no interface's name; write at most 13 letters, as eth", quote(n.IfPrefix))
 		}
+		k.mirror(o, i)
+		k.outbound(o, "outbound", n.Outbound)
+		k.outbound(o, "outbound6", n.Outbound6)
 		k.span(o, "range", n.Subnet, n.Range)
 		k.span(o, "range6", n.Subnet6, n.Range6)
 		if n.MTU < minMTU || n.MTU > maxMTU {
 			k.bad(o, "mtu", "%d is out of range; write %d to %d", n.MTU, minMTU, maxMTU)
 		}
+	}
+}
+
+// noIPv4 checks a network of IPv6 alone.
+func (k *checker) noIPv4(o object, n Network) {
+	for key, is := range map[string]bool{"subnet": n.Subnet.IsValid(), "gateway": n.Gateway.IsValid(), "mirror": n.Mirror.IsValid(), "outbound": n.Outbound.IsValid(),
+		"gateway_mode": n.Mode4 != "", "inhibit_ipv4": n.NoAddress4, "range": n.Range.IsValid()} {
+		if is {
+			k.bad(o, key, "stands beside ipv4: false; take one of them out")
+		}
+	}
+	if !n.Subnet6.IsValid() {
+		k.bad(o, "subnet6", "is missing, and ipv4 is false; write one, as subnet6: fd00:17::/64")
 	}
 }
 

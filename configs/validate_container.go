@@ -116,6 +116,8 @@ func (k *checker) address(o object, key string, c Container, n Network, p netip.
 		return k.hint(n.Name+" "+key, func() string { return k.freeAddress(n.Name, p, gateway) })
 	}
 	switch {
+	case !p.IsValid() && key == "ip":
+		k.bad(o, key, "%s is given, but network %s has no IPv4; take it out", a, n.Name)
 	case !p.IsValid():
 		k.bad(o, key, "%s is given, but network %s has no subnet6; add one there, or take %s out", a, n.Name, key)
 	case !p.Contains(a) || a.Zone() != "":

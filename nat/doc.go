@@ -14,6 +14,9 @@
 //	tcp_timer.go  what happens when nothing happens
 //	udp.go        datagrams, one socket per container address and port
 //	ping.go       ICMP echo by ping sockets
+//	hello.go      which name a connection means, before it goes out
+//	http.go       the same of HTTP, and that it stays at one
+//	source.go     from which of the host's addresses
 //	pair.go       rewriting between two ports (hairpin, other bridges)
 //	frag.go       fragments put together
 //	icmp.go       errors towards the container

@@ -1,7 +1,6 @@
 package nat
 
 import (
-	"bytes"
 	"strings"
 
 	"tapswitch/switch"
@@ -10,8 +9,11 @@ import (
 // A connection that an egress policy lets pass for a name says, as a rule, which
 // name it means: TLS in its ClientHello (RFC 6066, 3), HTTP in its Host. Both are
 // looked at before the first byte goes out, so that one address with many names
-// opens none but those that the policy holds. Later requests of one HTTP
-// connection are not looked at, nor is what is neither TLS nor HTTP.
+// opens none but those that the policy holds. An HTTP connection is let carry
+// that one request (http.go). What is neither TLS nor HTTP passes, and what is
+// inside of TLS is not seen: a server that answers there for other names than its
+// ClientHello's does so. A connection whose first bytes could be a method is held
+// until its first line is there.
 
 // helloLimit is how much of a connection's beginning is waited for.
 const helloLimit = 16 << 10
@@ -26,15 +28,18 @@ const (
 	saidOther             // something else
 )
 
-// saysName reads the name that a connection means from its first bytes.
-func saysName(b []byte) (name string, s said) {
+// saysName reads the name that a connection means from its first bytes; last
+// says that there are no more. What it returns of a request goes out in its place.
+func saysName(b []byte, last bool) (name string, s said, r httpHead) {
 	switch {
 	case len(b) == 0:
-		return "", saidMore
+		return "", saidMore, r
 	case b[0] == 0x16:
-		return tlsName(b)
+		name, s = tlsName(b)
+		return name, s, r
 	}
-	return httpName(b)
+	r, name, s = httpRequest(b, last)
+	return name, s, r
 }
 
 // tlsName reads a ClientHello, in one TLS record or several (RFC 8446, 4.1.2
@@ -118,47 +123,6 @@ func (r *reader) number(size int) (n int) {
 	return n
 }
 
-var methods = [][]byte{[]byte("GET "), []byte("POST "), []byte("HEAD "), []byte("PUT "), []byte("DELETE "), []byte("OPTIONS "), []byte("PATCH "), []byte("CONNECT "), []byte("TRACE "), []byte("PRI ")}
-
-// httpName reads the Host of a request (RFC 9112, 3.2).
-func httpName(b []byte) (string, said) {
-	is, may := false, false
-	for _, m := range methods {
-		is = is || bytes.HasPrefix(b, m)
-		may = may || len(b) < len(m) && bytes.HasPrefix(m, b)
-	}
-	if !is {
-		if may {
-			return "", saidMore
-		}
-		return "", saidOther
-	}
-	if bytes.HasPrefix(b, []byte("PRI ")) {
-		return "", saidNone // HTTP/2 without TLS: its names are packed
-	}
-	for {
-		line, rest, whole := bytes.Cut(b, []byte("\n"))
-		if !whole {
-			return "", saidMore
-		}
-		line = bytes.TrimSuffix(line, []byte("\r"))
-		if len(line) == 0 {
-			return "", saidNone
-		}
-		if key, value, ok := bytes.Cut(line, []byte(":")); ok && strings.EqualFold(string(key), "host") {
-			host := strings.ToLower(strings.TrimSpace(string(value)))
-			if i := strings.LastIndexByte(host, ':'); i >= 0 && !strings.HasSuffix(host, "]") {
-				host = host[:i]
-			}
-			if host = strings.TrimSuffix(host, "."); host == "" {
-				return "", saidNone
-			}
-			return host, saidName
-		}
-		b = rest
-	}
-}
-
 // tcpInspect keeps data back until the connection has said which name it means.
 // It reports false, as tcpToSocket does, if there is no room or the connection
 // ended.
@@ -174,12 +138,21 @@ func (n *NAT) tcpInspect(i uint32, data []byte) bool {
 		return false
 	}
 	t.rcvNxt += uint32(len(data))
+	return n.tcpHeard(i, false)
+}
+
+// tcpHeard lets what has been kept back go if it says what it may. last says
+// that nothing follows.
+func (n *NAT) tcpHeard(i uint32, last bool) bool {
+	fl := &n.flows[i]
+	t := &fl.tcp
 	b := n.spills.bytes(t.spill)
-	name, s := saysName(b)
+	name, s, r := saysName(b, last)
 	switch {
-	case s == saidMore && len(b) < helloLimit:
+	case s == saidMore && len(b) < helloLimit && !last:
 		return true
-	case s == saidOther, s == saidName && n.mayMean(fl, name):
+	case s == saidName && len(r.line) > 0 && n.mayMean(fl, name) && n.spills.set(t.spill, r.alone()),
+		s == saidName && len(r.line) == 0 && n.mayMean(fl, name), s == saidOther:
 		fl.unset(fInspect)
 		fl.set(fWantOut | fWritable)
 		n.queue(i)

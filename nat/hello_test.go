@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"net"
+	"strings"
 	"testing"
 )
 
@@ -52,12 +53,32 @@ func TestSaysName(t *testing.T) {
 		{"HTTP to an IPv6 address", []byte("GET / HTTP/1.1\r\nHost: [::1]\r\n\r\n"), "[::1]", saidName},
 		{"HTTP without a Host", []byte("GET / HTTP/1.0\r\n\r\n"), "", saidNone},
 		{"half of HTTP", []byte("GET / HTTP/1.1\r\nHost: www"), "", saidMore},
+		{"a head without its end", []byte("GET / HTTP/1.1\r\nHost: www\r\n"), "", saidMore},
+		{"HTTP behind an empty line", []byte("\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"), "a", saidName},
+		{"any method", []byte("QUERY / HTTP/1.1\r\nHost: a\r\n\r\n"), "a", saidName},
+		{"a method in small letters", []byte("get / HTTP/1.1\r\nHost: a\r\n\r\n"), "a", saidName},
+		{"HTTP/0.9", []byte("GET /\r\n"), "", saidNone},
+		{"two hosts", []byte("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"), "", saidNone},
+		{"a whole URL", []byte("GET http://A:80/x HTTP/1.1\r\nHost: a\r\n\r\n"), "a", saidName},
+		{"a URL of another", []byte("GET http://b/x HTTP/1.1\r\nHost: a\r\n\r\n"), "", saidNone},
+		{"a URL of another behind a user", []byte("GET http://a@b/ HTTP/1.1\r\nHost: a\r\n\r\n"), "", saidNone},
+		{"a proxy's request", []byte("CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n"), "a", saidName},
+		{"a proxy's request for another", []byte("CONNECT b:443 HTTP/1.1\r\nHost: a\r\n\r\n"), "", saidNone},
+		{"a space before the colon", []byte("GET / HTTP/1.1\r\nHost : b\r\nHost: a\r\n\r\n"), "", saidNone},
+		{"a folded line", []byte("GET / HTTP/1.1\r\nX: y\r\n Host: b\r\nHost: a\r\n\r\n"), "", saidNone},
+		{"a bare carriage return", []byte("GET / HTTP/1.1\r\nX: y\rHost: b\r\nHost: a\r\n\r\n"), "", saidNone},
+		{"a tab in the first line", []byte("GET\t/ HTTP/1.1\r\nHost: a\r\n\r\n"), "", saidNone},
+		{"another version", []byte("GET / HTTP/3.0\r\nHost: a\r\n\r\n"), "", saidNone},
+		{"a word", []byte("hello"), "", saidMore},
+		{"a long word", []byte(strings.Repeat("x", 40)), "", saidOther},
+		{"bytes", []byte{0, 0, 0, 8, 4, 210}, "", saidOther},
+		{"a word in quotes", []byte("\"hello\""), "", saidOther},
 		{"a part of a method", []byte("DELE"), "", saidMore},
 		{"HTTP/2 in the clear", []byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), "", saidNone},
 		{"ssh", []byte("SSH-2.0-x\r\n"), "", saidOther},
 		{"mail", []byte("EHLO x\r\n"), "", saidOther},
 	} {
-		if name, got := saysName(c.b); name != c.name || got != c.want {
+		if name, got, _ := saysName(c.b, false); name != c.name || got != c.want {
 			t.Errorf("%s: %q, %d, want %q, %d", c.what, name, got, c.name, c.want)
 		}
 	}
@@ -68,15 +89,40 @@ func FuzzSaysName(f *testing.F) {
 	f.Add(hello(f, "www.example.org"), 50)
 	f.Add([]byte("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), 20)
 	f.Fuzz(func(t *testing.T, b []byte, cut int) {
-		name, s := saysName(b)
+		name, s, r := saysName(b, false)
 		if cut < 0 || cut > len(b) {
 			return
 		}
-		if part, before := saysName(b[:cut]); before != saidMore && (part != name || before != s) {
+		if part, before, _ := saysName(b[:cut], false); before != saidMore && (part != name || before != s) {
 			t.Errorf("%q, %d after %d bytes, %q, %d after %d", part, before, cut, name, s, len(b))
 		}
 		if s == saidName && len(bytes.TrimSpace([]byte(name))) == 0 {
 			t.Errorf("an empty name")
 		}
+		if s == saidName && len(r.line) > 0 {
+			if again, s2, r2 := saysName(r.alone(), false); s2 != saidName || again != name || !bytes.Equal(r2.alone(), r.alone()) {
+				t.Errorf("%q goes out as %q, which says %q, %d", b, r.alone(), again, s2)
+			}
+		}
 	})
+}
+
+// TestRequestAlone: what keeps a connection open does not go out.
+func TestRequestAlone(t *testing.T) {
+	for _, c := range []struct{ in, out string }{
+		{"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "GET / HTTP/1.1\r\nConnection: close\r\nHost: a\r\n\r\n"},
+		{"\nPOST /x HTTP/1.1\nHost: a\nconnection: keep-alive, TE\nKeep-Alive: 5\nContent-Length: 4\n\nbody", "POST /x HTTP/1.1\r\nConnection: close\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody"},
+		{"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n\r\n", "GET / HTTP/1.1\r\nConnection: close, upgrade\r\nUpgrade: websocket\r\nHost: a\r\nSec-WebSocket-Key: x\r\n\r\n"},
+		{"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\n\r\n", "GET / HTTP/1.1\r\nConnection: close\r\nHost: a\r\n\r\n"},
+	} {
+		if _, s, r := saysName([]byte(c.in), false); s != saidName || string(r.alone()) != c.out {
+			t.Errorf("%q goes out as %q, not %q", c.in, r.alone(), c.out)
+		}
+	}
+	if _, s, _ := saysName([]byte("hello"), true); s != saidOther {
+		t.Error("a word that is all is held")
+	}
+	if _, s, _ := saysName([]byte("GET / HTTP/1.1\r\nHost: a\r\n"), true); s != saidMore {
+		t.Error("a part of a request passes")
+	}
 }

@@ -177,7 +177,7 @@ func (w *plain) randomPolicy(r *rand.Rand) Policy {
 	p.Nets, p.Open, p.Public, p.Egress = map[string]NetPolicy{}, map[string][]OpenPort{}, map[string][]OpenPort{}, map[string]*Egress{}
 	for _, n := range w.nets {
 		if rarely(r, 2) {
-			p.Nets[n.name] = NetPolicy{GatewayMode(r.IntN(3)), GatewayMode(r.IntN(3)), rarely(r, 4)}
+			p.Nets[n.name] = NetPolicy{Mode4: GatewayMode(r.IntN(3)), Mode6: GatewayMode(r.IntN(3)), NoMasquerade: rarely(r, 4)}
 		}
 		if rarely(r, 4) {
 			p.Egress["network/"+n.name] = w.randomEgress(r)

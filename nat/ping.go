@@ -39,7 +39,7 @@ func (n *NAT) pingOpen(f *vswitch.Frame, v verdict) vswitch.Action {
 		return vswitch.Drop(vswitch.SocketFailed)
 	}
 	n.wantErrors(fd, f.V6)
-	if e := n.leaveFrom(fd, f.V6); e != 0 {
+	if e := n.leaveFrom(fd, f.In, f.V6); e != 0 {
 		sysClose(fd)
 		return vswitch.Drop(vswitch.SocketFailed)
 	}

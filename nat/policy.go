@@ -115,6 +115,8 @@ const (
 type NetPolicy struct {
 	Mode4, Mode6 GatewayMode
 	NoMasquerade bool // nothing of it reaches the outside
+
+	Outbound4, Outbound6 netip.Addr // the host's address from which it does; zero: the kernel chooses
 }
 
 func (p *NetPolicy) mode(v6 bool) GatewayMode {

@@ -55,6 +55,15 @@ func (s *spillPool) more(i uint32, b []byte) bool {
 	return true
 }
 
+// set makes b the content of block i, or reports that it does not fit.
+func (s *spillPool) set(i uint32, b []byte) bool {
+	if len(b) > spillSize {
+		return false
+	}
+	s.lens[i] = copy(s.blocks[i], b)
+	return true
+}
+
 func (s *spillPool) bytes(i uint32) []byte { return s.blocks[i][:s.lens[i]] }
 
 // end is the sequence number behind a block of early segments.

@@ -121,7 +121,7 @@ func (n *NAT) tcpOpen(f *vswitch.Frame, v verdict) vswitch.Action {
 	}
 	var sa sockaddr
 	sa.set(to)
-	if e = n.leaveFrom(fd, domain == unix.AF_INET6); e == 0 {
+	if e = n.leaveFrom(fd, f.In, domain == unix.AF_INET6); e == 0 {
 		e = sysConnect(fd, &sa)
 	}
 	if e != 0 && e != unix.EINPROGRESS {
@@ -164,7 +164,7 @@ func (n *NAT) connectFailed(f *vswitch.Frame, e unix.Errno) vswitch.Action {
 	case unix.ECONNREFUSED:
 		n.refuse(f, replyRefused)
 		return vswitch.Drop(vswitch.Refused)
-	case unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EAFNOSUPPORT:
+	case unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EAFNOSUPPORT, unix.EADDRNOTAVAIL:
 		n.refuse(f, replyNoRoute)
 		return vswitch.Drop(vswitch.NoRoute)
 	case unix.EACCES, unix.EPERM: // the host's own firewall

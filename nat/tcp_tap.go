@@ -229,9 +229,8 @@ func (n *NAT) tcpTakeData(i uint32, f *vswitch.Frame, seq uint32, data []byte, f
 	if !n.tcpTurn(i) {
 		return
 	}
-	if fin && fl.has(fInspect) && t.spill != none {
-		n.tcpForbid(i) // it will never say
-		return
+	if fin && fl.has(fInspect) && t.spill != none && !n.tcpHeard(i, true) {
+		return // it will never say
 	}
 	if fin {
 		t.rcvNxt++

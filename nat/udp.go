@@ -111,7 +111,7 @@ func (n *NAT) udpSocket(f *vswitch.Frame) (uint32, unix.Errno) {
 	if i, _ := n.find(f.In.ID, vswitch.ProtoUDP, &local, &zero, f.SrcPort(), 0); i != none {
 		return i, 0
 	}
-	domain, any := unix.AF_INET, n.source(f.V6)
+	domain, any := unix.AF_INET, n.source(f.In, f.V6)
 	if f.V6 {
 		domain = unix.AF_INET6
 	}

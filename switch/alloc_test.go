@@ -21,6 +21,7 @@ func TestNoAllocation(t *testing.T) {
 	n.Gateway.Decide = func(f *vswitch.Frame) vswitch.Action { return vswitch.Action{Kind: vswitch.ActConsumed} }
 	all := with(v4, func(p *switchtest.Packet) { p.DstMAC = vswitch.Broadcast })
 	group, groupMAC := switchtest.SolicitedNode(br.Gateway6)
+	b.Send(v2(b, 0x16, "239.1.2.3"))
 	for _, c := range []struct {
 		name   string
 		from   *switchtest.Host
@@ -41,6 +42,9 @@ func TestNoAllocation(t *testing.T) {
 		{"ARP request for the gateway", a, switchtest.ARP{SrcMAC: macA, DstMAC: vswitch.Broadcast, Op: 1, SenderMAC: macA, SenderIP: v4.Src, TargetIP: br.Gateway}.Frame(), nil},
 		{"solicitation of the gateway", a, switchtest.Neighbour{Packet: with(v6, func(p *switchtest.Packet) { p.Dst, p.DstMAC = group, groupMAC }), Target: br.Gateway6}.Solicit(), nil},
 		{"learned source", vm, with(vm.To(b), func(p *switchtest.Packet) { p.SrcMAC = vmMAC(1) }).UDP(1, 2, data), n.PolicyChanged},
+		{"datagram for a group", a, a.ToGroup("239.1.2.3").UDP(1, 2, data), nil},
+		{"repeated report", b, v2(b, 0x16, "239.1.2.3"), nil},
+		{"joining and leaving", b, v3(b, record(4, "239.1.2.4"), record(3, "239.1.2.4")), nil},
 		{"bad", a, v4.UDP(1, 2, data)[:40], nil},
 	} {
 		turn := func() {

@@ -3,11 +3,12 @@ package vswitch
 // ActionKind is what becomes of a frame.
 type ActionKind uint8
 
-// The kinds of action. Consumed and Flood are never cached.
+// The kinds of action. Consumed, Flood and Group are never cached.
 const (
 	ActDrop     ActionKind = iota // counted under Action.Reason
 	ActOutput                     // to Action.Port
 	ActFlood                      // to the other ports of the bridge
+	ActGroup                      // to the members of the bridge's group Action.Flow
 	ActGateway                    // to the gateway's flow Action.Flow
 	ActConsumed                   // the gateway took it; nothing more to do
 )
@@ -111,7 +112,7 @@ func (s *Switch) upcall(f *Frame) {
 	p := f.In
 	p.Stats.Upcalls++
 	act, src := s.decide(f)
-	if act.Kind == ActFlood && s.goesAround(p, src) {
+	if (act.Kind == ActFlood || act.Kind == ActGroup) && s.goesAround(p, src) {
 		act = Drop(Loop)
 	}
 	if s.cacheable(f, act) {
@@ -134,7 +135,7 @@ func (s *Switch) upcall(f *Frame) {
 // the key does not hold, such as a checksum or a limit, and answers each drop.
 func (s *Switch) cacheable(f *Frame, act Action) bool {
 	switch act.Kind {
-	case ActConsumed, ActFlood:
+	case ActConsumed, ActFlood, ActGroup:
 		return false
 	case ActDrop:
 		return f.Class == 0 && act.Reason != Loop && f.DstMAC() != f.In.bridge.MAC
@@ -267,7 +268,7 @@ func forGroup(f *Frame, br *Bridge) bool {
 }
 
 // group decides about multicast and broadcast: what asks for the gateway is
-// answered, the rest floods the bridge.
+// answered, a reported group goes to its members, the rest floods the bridge.
 func (s *Switch) group(f *Frame, dst MAC) Action {
 	if dst[0] == 0x01 && dst[1] == 0x80 && dst[2] == 0xc2 && dst[3]|dst[4] == 0 && dst[5] < 0x10 {
 		return Drop(ReservedMulticast) // IEEE 802.1Q, 8.6.3
@@ -281,6 +282,18 @@ func (s *Switch) group(f *Frame, dst MAC) Action {
 		}
 		if a.Kind != ActDrop {
 			return a
+		}
+	}
+	if t := f.In.bridge.groups; t != nil && f.IP() {
+		if f.Class&ClassControl != 0 {
+			if a, is := s.snoop(f); is {
+				return a
+			}
+		}
+		if k := keyOf(f.DstIP()); k.kept() {
+			if g := t.find(&k); g != groupNone {
+				return Action{Kind: ActGroup, Flow: g}
+			}
 		}
 	}
 	return Action{Kind: ActFlood}
@@ -301,6 +314,8 @@ func (s *Switch) apply(f *Frame, a Action) bool {
 		return s.gateway.Deliver(f, a.Flow, a.FlowGen)
 	case ActFlood:
 		s.flood(f)
+	case ActGroup:
+		s.members(f, a.Flow)
 	case ActDrop:
 		s.count(f.In, a.Reason)
 	}

@@ -11,6 +11,9 @@
 //	decide.go   miss: guard, learn, look up, resolve (the upcall)
 //	guard.go    a container speaks only with its own addresses
 //	fdb.go      which port holds a MAC address
+//	snoop.go    who has reported which multicast group
+//	members.go  and the table of that
+//	querier.go  the gateway asks for reports
 //	neigh.go    the gateway's own ARP and neighbour discovery
 //	output.go   write to a port, flood a bridge
 //	offload.go  segments and checksums for a port that cannot take them

@@ -91,6 +91,8 @@ func FuzzSwitch(f *testing.F) {
 	dhcp := switchtest.Packet{SrcMAC: switchtest.MACOf(netip.MustParseAddr("172.17.0.2")), DstMAC: vswitch.MAC{0x33, 0x33, 0, 1, 0, 2},
 		Src: netip.MustParseAddr("fd00:17::2"), Dst: netip.MustParseAddr("ff02::1:2")}
 	f.Add(dhcp.UDP(546, 547, []byte("a question")))
+	report := switchtest.Packet{SrcMAC: dhcp.SrcMAC, DstMAC: vswitch.MAC{1, 0, 0x5e, 0, 0, 22}, Src: netip.MustParseAddr("172.17.0.2"), Dst: netip.MustParseAddr("224.0.0.22")}
+	f.Add(report.IGMP(0x22, 0, switchtest.Records(switchtest.Record{Kind: 4, Group: "239.1.2.3"})))
 	var tb struct{ testing.TB } // that of the run; one switch does for all runs
 	tb.TB = f
 	n := switchtest.NewNet(&tb)
@@ -132,7 +134,8 @@ func FuzzSwitch(f *testing.F) {
 }
 
 // neighbourOrGateway says whether the gateway may take the frame in silence: a
-// router solicitation, a question for DHCP servers, or anything for its MAC.
+// router solicitation, a question for DHCP servers, a report of multicast groups,
+// or anything for its MAC.
 func neighbourOrGateway(b []byte, br *vswitch.Bridge) bool {
 	var f vswitch.Frame
 	f.Parse(nil, b)
@@ -140,7 +143,8 @@ func neighbourOrGateway(b []byte, br *vswitch.Bridge) bool {
 		return false
 	}
 	asks := f.Class&vswitch.ClassControl != 0 && f.Proto == vswitch.ProtoUDP && f.DstMAC().Multicast() && (f.DstPort() == 67 || f.DstPort() == 547)
-	return asks || f.DstMAC() == br.MAC || f.Class&vswitch.ClassNeighbour != 0 && f.EtherType == vswitch.EtherIPv6 && b[f.L4] == 133
+	report := f.Class&vswitch.ClassControl != 0 && f.DstMAC().Multicast() && (f.Proto == vswitch.ProtoIGMP || f.Proto == vswitch.ProtoICMPv6)
+	return asks || report || f.DstMAC() == br.MAC || f.Class&vswitch.ClassNeighbour != 0 && f.EtherType == vswitch.EtherIPv6 && b[f.L4] == 133
 }
 
 func sum(h *switchtest.Host) (n uint64) {

@@ -25,6 +25,9 @@ func (p *Port) guardIPv4(f *Frame) Reason {
 	if src.IsUnspecified() && f.Proto == ProtoUDP && f.SrcPort() == 68 && f.DstPort() == 67 {
 		return Delivered // a DHCP client without an address
 	}
+	if src.IsUnspecified() && f.Proto == ProtoIGMP {
+		return Delivered // reports of a host without an address (RFC 3376, 4.2.13)
+	}
 	if !p.owns(src) {
 		return SpoofedIP
 	}

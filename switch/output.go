@@ -82,35 +82,54 @@ func (s *Switch) write(p *Port, b []byte) Reason {
 // is for one address. A broadcast that reached nobody because nobody else is
 // there is no drop.
 func (s *Switch) flood(f *Frame) {
-	worst, sent := Delivered, false
-	asks := f.In.bridge.Ask && f.IP() && f.Class&(ClassNeighbour|ClassControl) == 0 && s.gateway != nil
+	out := fanout{asks: f.In.bridge.asksForGroups(f) && s.gateway != nil}
 	unknown := f.Class&ClassGroup == 0
 	if unknown {
-		worst = UnknownMAC
+		out.worst = UnknownMAC
 	}
 	for _, p := range f.In.bridge.ports {
-		if p == f.In || unknown && !p.Spoof {
-			continue
-		}
-		if p.blockedUntil > s.now32 {
-			worst = Loop
-			continue
-		}
-		if asks {
-			if r := s.gateway.Group(f, p); r != Delivered {
-				worst = r
-				continue
-			}
-		}
-		if r := s.Output(p, f.B); r != Delivered {
-			worst = r
-		} else {
-			sent = true
+		if !unknown || p.Spoof {
+			s.fan(f, p, &out)
 		}
 	}
-	if !sent && worst != Delivered {
-		s.count(f.In, worst)
+	if !out.sent && out.worst != Delivered {
+		s.count(f.In, out.worst)
 	}
+}
+
+// fanout is what has become of a frame for several ports.
+type fanout struct {
+	asks  bool // the gateway, about each
+	sent  bool
+	worst Reason
+}
+
+// fan sends f to p, unless it came from there.
+func (s *Switch) fan(f *Frame, p *Port, out *fanout) {
+	if p == f.In {
+		return
+	}
+	if p.blockedUntil > s.now32 {
+		out.worst = Loop
+		return
+	}
+	if out.asks {
+		if r := s.gateway.Group(f, p); r != Delivered {
+			out.worst = r
+			return
+		}
+	}
+	if r := s.Output(p, f.B); r != Delivered {
+		out.worst = r
+	} else {
+		out.sent = true
+	}
+}
+
+// asksForGroups says whether the gateway decides to whom of the bridge f goes,
+// which is for several.
+func (b *Bridge) asksForGroups(f *Frame) bool {
+	return b.Ask && f.IP() && f.Class&(ClassNeighbour|ClassControl) == 0
 }
 
 // count notes a drop on the port that the frame came from.

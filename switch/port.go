@@ -48,6 +48,10 @@ type Port struct {
 	oldest       uint32     // learned FDB entries
 	newest       uint32
 	learnedCount int
+	oldestGroup  uint32 // memberships of multicast groups
+	newestGroup  uint32
+	groupCount   int
+	hearsAll     bool   // gets groups without being a member: it may spoof, or another thread reads it
 	blockedUntil uint32 // seconds; a loop was noticed
 
 	Stats PortStats
@@ -100,6 +104,8 @@ type BridgeConfig struct {
 	NoICC    bool // containers of the bridge do not reach each other
 	Internal bool // nothing is routed off the bridge
 	NoDHCP   bool // the gateway leaves DHCP to others
+	// NoSnooping sends all multicast to everybody, and asks nobody.
+	NoSnooping bool
 	// Advertise answers router solicitations: with the gateway as the router, and
 	// addresses by DHCPv6.
 	Advertise bool
@@ -118,8 +124,10 @@ type Bridge struct {
 	sw      *Switch
 	ports   []*Port
 	fdb     *fdb
-	gen     uint64 // grows with membership and with what the FDB learns
-	trusted int    // ports that may spoof: unknown unicast goes to them only
+	groups  *groupTable // nil: the bridge does not snoop
+	hearAll int         // ports with hearsAll
+	gen     uint64      // grows with membership and with what the FDB learns
+	trusted int         // ports that may spoof: unknown unicast goes to them only
 }
 
 // Ports are the members; the slice is borrowed and changes with the bridge.

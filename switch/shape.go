@@ -229,9 +229,10 @@ func (s *Switch) scheduleShape(at int64) {
 	}
 }
 
-// runShapes does what is due for the ports that have a shape.
+// runShapes does what is due for the ports that have a shape, and for queriers.
 func (s *Switch) runShapes() {
 	s.shapeDue = 0
+	s.runQueriers()
 	for _, b := range s.bridges {
 		for _, p := range b.ports {
 			if p.shape != nil {

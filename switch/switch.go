@@ -38,7 +38,7 @@ type Switch struct {
 	nowNs     int64
 	now32     uint32
 	nextDue   int64
-	shapeDue  int64
+	shapeDue  int64    // of shapes and of queriers
 	capture   *Capture // nil: none
 	spin      spin
 
@@ -154,6 +154,9 @@ func (s *Switch) AddBridge(c BridgeConfig) *Bridge {
 		id++
 	}
 	b := &Bridge{BridgeConfig: c, ID: id, MAC: gatewayMAC(c), sw: s, fdb: newFDB(c.MaxFDB)}
+	if !c.NoSnooping {
+		b.groups = newGroupTable(s.nowNs)
+	}
 	s.bridges = append(s.bridges, b)
 	s.policyGen++
 	return b
@@ -180,7 +183,7 @@ func (s *Switch) AddPort(c PortConfig) (*Port, error) {
 	}
 	s.portGen++
 	p := &Port{ID: id, PortConfig: c, sw: s, bridge: c.Bridge, caps: c.Device.Caps(), gen: s.portGen << 20,
-		linkLocal: LinkLocal(c.MAC), oldest: fdbNone, newest: fdbNone}
+		linkLocal: LinkLocal(c.MAC), oldest: fdbNone, newest: fdbNone, oldestGroup: groupNone, newestGroup: groupNone}
 	if fd := c.Device.FD(); fd >= 0 {
 		if err := s.Watch(fd, unix.EPOLLIN, MakeToken(kindPort, uint32(s.portGen), uint32(id))); err != nil {
 			s.freeIDs = append(s.freeIDs, id)
@@ -194,6 +197,9 @@ func (s *Switch) AddPort(c PortConfig) (*Port, error) {
 	br.gen++
 	if c.Spoof {
 		br.trusted++
+	}
+	if p.hearsAll = c.Spoof || p.Mirror(); p.hearsAll {
+		br.hearAll++
 	}
 	br.fdb.program(c.MAC, p, s.now32)
 	s.SetShape(p, c.Shape)
@@ -254,6 +260,12 @@ func (s *Switch) RemovePort(p *Port) Device {
 	br.gen++
 	if p.Spoof {
 		br.trusted--
+	}
+	if p.hearsAll {
+		br.hearAll--
+	}
+	if br.groups != nil {
+		br.groups.drop(p)
 	}
 	p.gen++
 	s.ports[p.ID] = nil

@@ -59,7 +59,7 @@ func listNetworks(asJSON, quiet bool) error {
 func networkCreateCommand() *cobra.Command {
 	var r api.NetworkCreate
 	var labels, options, aux []string
-	var attachable bool
+	var attachable, ipv4 bool
 	cmd := &cobra.Command{
 		Use: "create NAME", Short: "Make a network", Args: cobra.ExactArgs(1), ValidArgsFunction: cobra.NoFileCompletions,
 		Long: `Make a network: a bridge with an IPv4 subnet and, with --ipv6 or an IPv6 subnet, an IPv6 one. What is left out is
@@ -76,6 +76,9 @@ there again after a restart of the switch; what it is called is printed as its i
 			}
 			if r.Options, err = pairs("--opt", options); err != nil {
 				return err
+			}
+			if !ipv4 {
+				r.Options["com.docker.network.enable_ipv4"] = "false"
 			}
 			if r.Aux, err = pairs("--aux-address", aux); err != nil {
 				return err
@@ -100,10 +103,11 @@ there again after a restart of the switch; what it is called is printed as its i
 	fl.StringArrayVar(&aux, "aux-address", nil, "`NAME=ADDRESS` to keep for others; DefaultGatewayIPv4=ADDRESS is the containers' default route")
 	fl.StringVar(&r.Egress, "egress", "", "what its containers may reach outside: all, internet, none, or a `POLICY`")
 	fl.BoolVar(&r.IPv6, "ipv6", false, "an IPv6 subnet, too, chosen if none is named")
+	fl.BoolVar(&ipv4, "ipv4", true, "IPv4; =false: IPv6 alone")
 	fl.BoolVar(&r.Internal, "internal", false, "nothing is routed off the network")
 	fl.BoolVar(&attachable, "attachable", false, "taken for Docker's sake: every network is")
 	fl.StringArrayVar(&labels, "label", nil, "`KEY=VALUE` to find it by")
-	fl.StringArrayVarP(&options, "opt", "o", nil, "Docker's `com.docker.network.OPTION=VALUE`: bridge.enable_icc, bridge.enable_ip_masquerade, bridge.gateway_mode_ipv4 and _ipv6 (nat, routed, nat-unprotected), bridge.host_binding_ipv4, driver.mtu, container_iface_prefix")
+	fl.StringArrayVarP(&options, "opt", "o", nil, "Docker's `com.docker.network.OPTION=VALUE`: bridge.enable_icc, bridge.enable_ip_masquerade, bridge.gateway_mode_ipv4 and _ipv6 (nat, routed, nat-unprotected, isolated), bridge.host_binding_ipv4, bridge.inhibit_ipv4, driver.mtu, container_iface_prefix, host_ipv4 and host_ipv6, enable_ipv4; and our own tapswitch.multicast_snooping, tapswitch.mirror, tapswitch.mirror_ports")
 	return cmd
 }
 
@@ -210,16 +214,20 @@ func networkPruneCommand() *cobra.Command {
 
 func networkConnectCommand() *cobra.Command {
 	var r api.NetworkConnect
+	var driver []string
 	cmd := &cobra.Command{
 		Use: "connect NETWORK CONTAINER", Short: "Put a running container on one more network", Args: cobra.ExactArgs(2), ValidArgsFunction: completeNetworkContainer,
 		Long: `Put a running container on one more network: it gets an interface (eth1, ...) with an address there. Its default route
-and published ports stay where they are, unless it had none.`,
+and published ports stay where they are, unless it had none, or --gw-priority is higher than that network's.`,
 		RunE: func(_ *cobra.Command, args []string) error {
 			c, err := connect()
 			if err != nil {
 				return err
 			}
 			r.Container = args[1]
+			if r.Options, err = pairs("--driver-opt", driver); err != nil {
+				return err
+			}
 			return c.Do("POST", "/networks/"+client.Escape(args[0])+"/connect", r, nil)
 		},
 	}
@@ -229,6 +237,8 @@ and published ports stay where they are, unless it had none.`,
 	fl.StringVar(&r.MAC, "mac-address", "", "`MAC` of the interface")
 	fl.StringArrayVar(&r.Aliases, "alias", nil, "further DNS `name` there")
 	fl.StringVar(&r.IfName, "ifname", "", "`name` of the interface")
+	fl.IntVar(&r.GwPriority, "gw-priority", 0, "`number`: the network with the highest has the default route")
+	fl.StringArrayVar(&driver, "driver-opt", nil, "Docker's `com.docker.network.endpoint.OPTION=VALUE`: ifname, sysctls")
 	return cmd
 }
 

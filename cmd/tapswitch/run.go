@@ -30,6 +30,7 @@ type runFlags struct {
 	egress                                  string
 	detach, remove, interactive, tty, init  bool
 	publishAll                              bool
+	first                                   firstNetwork
 	shape                                   api.Shape
 }
 
@@ -59,8 +60,9 @@ Without a switch running, a private one is made for as long as the command runs.
 	fl := cmd.Flags()
 	fl.SetInterspersed(false)
 	fl.StringVar(&f.name, "name", "", "name (default: one is made up)")
-	fl.StringArrayVar(&f.networks, "network", nil, "`NET[:ip=A,ip6=A,mac=M,alias=N,ifname=I]` to be on (repeat it for more; the first has the default route), or none, host, or container:NAME; --net is the same")
+	fl.StringArrayVar(&f.networks, "network", nil, "`NET[:ip=A,ip6=A,mac=M,alias=N,ifname=I,gw-priority=N,driver-opt=K=V]`, or name=NET,..., to be on (repeat it for more; the first has the default route, or that with the highest gw-priority), or none, host, or container:NAME; --net is the same")
 	fl.SetNormalizeFunc(networkAlias)
+	f.first.flags(fl)
 	fl.StringArrayVarP(&f.publish, "publish", "p", nil, "`[HOSTIP:][HOSTPORT]:PORT[/udp]` to publish, as docker's -p")
 	fl.BoolVarP(&f.publishAll, "publish-all", "P", false, "publish what --expose names on ephemeral ports")
 	fl.StringArrayVar(&f.expose, "expose", nil, "`PORT[-PORT][/udp]` that links and -P open")
@@ -139,6 +141,9 @@ func createRequest(f runFlags, args []string) (*api.Create, error) {
 			return nil, usageError{err}
 		}
 		req.Networks = append(req.Networks, a)
+	}
+	if err := f.first.apply(req); err != nil {
+		return nil, err
 	}
 	if len(req.Networks) == 1 && req.Networks[0].Network == "host" && len(req.Publish) > 0 {
 		fmt.Fprintln(os.Stderr, "WARNING: Published ports are discarded when using host network mode")

@@ -183,13 +183,18 @@ func flowCommand() *cobra.Command {
 }
 
 func fdbCommand() *cobra.Command {
-	var asJSON bool
+	var asJSON, groups bool
 	cmd := &cobra.Command{
 		Use: "fdb", Short: "List which interface holds which MAC address", Args: cobra.NoArgs,
+		Long: `List which interface holds which MAC address, or with --groups which has asked for which multicast group (IGMP, MLD). A
+group that is not listed goes to everybody on its network, and so do those of the link, as mDNS's 224.0.0.251.`,
 		RunE: func(*cobra.Command, []string) error {
 			c, err := connect()
 			if err != nil {
 				return err
+			}
+			if groups {
+				return showGroups(c, asJSON)
 			}
 			var list []api.FDBEntry
 			if err := c.Do("GET", "/fdb", nil, &list); err != nil {
@@ -211,6 +216,7 @@ func fdbCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON")
+	cmd.Flags().BoolVar(&groups, "groups", false, "multicast groups and who has asked for them")
 	return cmd
 }
 

@@ -56,6 +56,7 @@ type entry struct {
 	fresh     bool  // make a new network namespace instead of joining one
 	report    int32
 	tun       *byte
+	monitor   bool // a socket of the socket monitor instead of one for interfaces
 }
 
 // enter lets a child join the namespaces and open what is needed there. The
@@ -141,7 +142,11 @@ func forkEnter(e *entry, self *byte) (int, syscall.Errno) {
 		goto done
 	}
 	out[2] = uint32(r)
-	r, _, errno = syscall.RawSyscall(unix.SYS_SOCKET, unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+	r = unix.NETLINK_ROUTE
+	if e.monitor {
+		r = unix.NETLINK_SOCK_DIAG
+	}
+	r, _, errno = syscall.RawSyscall(unix.SYS_SOCKET, unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, r)
 	if errno != 0 {
 		out[0] = stepNetlink
 		goto done

@@ -23,6 +23,7 @@ type Interface struct {
 	Gateway  netip.Addr     // default route; invalid for none
 	Gateway6 netip.Addr
 	Offload  bool // virtio header, segmentation and checksum offload
+	Replace  bool // default routes of other interfaces
 }
 
 // txQueueLen is how many frames the kernel keeps for us per TAP: each may have
@@ -123,7 +124,7 @@ func (in *Inside) defaultRoutes(idx int, c Interface) error {
 		if !gw.IsValid() {
 			continue
 		}
-		if err := in.addDefault(idx, gw); err != nil {
+		if err := in.addDefault(idx, gw, c.Replace); err != nil {
 			if errors.Is(err, unix.EEXIST) {
 				return fmt.Errorf("interface %s: a default route is there already: leave it with --no-default-route", c.Name)
 			}
@@ -231,8 +232,12 @@ func (in *Inside) addAddr(idx int, a netip.Prefix) error {
 	return err
 }
 
-func (in *Inside) addDefault(idx int, gw netip.Addr) error {
-	req := nl.NewNetlinkRequest(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK)
+func (in *Inside) addDefault(idx int, gw netip.Addr, replace bool) error {
+	how := unix.NLM_F_EXCL
+	if replace {
+		how = unix.NLM_F_REPLACE
+	}
+	req := nl.NewNetlinkRequest(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|how|unix.NLM_F_ACK)
 	m := nl.NewRtMsg()
 	m.Family = unix.AF_INET
 	if gw.Is6() {

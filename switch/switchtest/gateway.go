@@ -9,6 +9,8 @@ type Gateway struct {
 	Decide func(f *vswitch.Frame) vswitch.Action
 	// Judge answers Between; nil for passing it on.
 	Judge func(f *vswitch.Frame, out *vswitch.Port) vswitch.Action
+	// GroupDecide answers Group; nil for letting all pass.
+	GroupDecide func(f *vswitch.Frame, out *vswitch.Port) vswitch.Reason
 	// Alive answers Deliver; nil for always.
 	Alive func(flow, gen uint32) bool
 	// Work answers Run; nil for done.
@@ -57,8 +59,13 @@ func (g *Gateway) Between(f *vswitch.Frame, out *vswitch.Port) vswitch.Action {
 	return g.Judge(f, out)
 }
 
-// Group lets all pass.
-func (g *Gateway) Group(*vswitch.Frame, *vswitch.Port) vswitch.Reason { return vswitch.Delivered }
+// Group asks GroupDecide.
+func (g *Gateway) Group(f *vswitch.Frame, out *vswitch.Port) vswitch.Reason {
+	if g.GroupDecide == nil {
+		return vswitch.Delivered
+	}
+	return g.GroupDecide(f, out)
+}
 
 // Deliver keeps a copy of the frame, if its flow is alive.
 func (g *Gateway) Deliver(f *vswitch.Frame, flow, gen uint32) bool {

@@ -67,6 +67,7 @@ type Network struct {
 	Options    map[string]string `json:"options"`
 	Aux        map[string]string `json:"aux_addresses,omitempty"`
 	Containers []Attached        `json:"containers"`
+	Multicast  *Multicast        `json:"multicast,omitempty"` // inspect only
 }
 
 // NetworkCreate asks for a network. What is left out is chosen: a subnet of
@@ -240,6 +241,9 @@ type Endpoint struct {
 
 	Gateway6 string   `json:"gateway6,omitempty"`
 	Aliases  []string `json:"aliases,omitempty"`
+	Mirror   *Mirror  `json:"mirror,omitempty"`
+	Priority int      `json:"gw_priority,omitempty"`
+	Sysctls  []string `json:"sysctls,omitempty"`
 	Stats    *Stats   `json:"stats,omitempty"`
 }
 
@@ -275,6 +279,10 @@ type Attachment struct {
 	MAC     string   `json:"mac,omitempty"`
 	Aliases []string `json:"aliases,omitempty"`
 	IfName  string   `json:"ifname,omitempty"`
+
+	GwPriority int               `json:"gw_priority,omitempty"` // the highest has the default route
+	Sysctls    []string          `json:"sysctls,omitempty"`     // net.ipv4.conf.IFNAME.log_martians=1
+	Options    map[string]string `json:"driver_opts,omitempty"` // Docker's com.docker.network.endpoint.*
 }
 
 // Create asks for a container. With descriptors 0, 1 and 2 beside the request
@@ -347,6 +355,7 @@ type Interface struct {
 	Gateway  string   `json:"gateway,omitempty"`
 	Gateway6 string   `json:"gateway6,omitempty"`
 	Offload  bool     `json:"offload"`
+	Replace  bool     `json:"replace,omitempty"` // default routes that are there
 }
 
 // Join puts a reserved namespace on the switch: the TAP descriptors of its

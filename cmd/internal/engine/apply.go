@@ -251,7 +251,7 @@ func (e *Engine) chosen(c configs.Container) (n int) {
 func (e *Engine) createConfigured(c configs.Container) (finish func() error, err error) {
 	var nets []api.Attachment
 	for _, a := range c.Networks {
-		w := api.Attachment{Network: a.Network, Aliases: a.Aliases, MAC: net.HardwareAddr(a.MAC).String()}
+		w := api.Attachment{Network: a.Network, Aliases: a.Aliases, MAC: net.HardwareAddr(a.MAC).String(), GwPriority: a.GwPriority, Sysctls: a.Sysctls}
 		if a.IP.IsValid() {
 			w.IP = a.IP.String()
 		}
@@ -319,16 +319,22 @@ func (e *Engine) Made() string {
 	var b strings.Builder
 	for _, n := range e.sortedNetworks() {
 		v4, _ := n.gateways()
-		fmt.Fprintf(&b, "network %s %s gateway %s", n.cfg.Name, n.cfg.Subnet, cmp.Or(written(v4), "none"))
+		fmt.Fprintf(&b, "network %s", n.cfg.Name)
+		sep := ""
+		if !n.cfg.NoIPv4 {
+			fmt.Fprintf(&b, " %s gateway %s", n.cfg.Subnet, cmp.Or(written(v4), "none"))
+			sep = ","
+		}
 		if n.cfg.Subnet6.IsValid() {
-			fmt.Fprintf(&b, ", %s gateway %s", n.cfg.Subnet6, n.cfg.Gateway6)
+			b.WriteString(sep)
+			fmt.Fprintf(&b, " %s gateway %s", n.cfg.Subnet6, n.cfg.Gateway6)
 		}
 		b.WriteByte('\n')
 	}
 	for _, c := range e.sortedContainers() {
 		fmt.Fprintf(&b, "container %s", c.name)
 		for _, ep := range c.endpoints {
-			fmt.Fprintf(&b, " %s on %s", ep.ip, ep.net.cfg.Name)
+			fmt.Fprintf(&b, " %s on %s", ep.first(), ep.net.cfg.Name)
 		}
 		b.WriteByte('\n')
 		for _, p := range c.ports {

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"tapswitch/cmd/internal/api"
 	"tapswitch/forward"
@@ -23,8 +24,22 @@ type endpoint struct {
 	mac     vswitch.MAC
 	ifname  string
 	aliases []string
-	gateway bool          // holds the default route
-	seat    *vswitch.Seat // nil while no TAP is there; under the container's wiring
+	gateway bool // holds the default route
+
+	priority int      // for the default route
+	sysctls  []string // of the interface, as they were asked for
+
+	seat   *vswitch.Seat // nil while no TAP is there; under the container's wiring
+	mirror *mirror       // of a network that has one; under the container's wiring, too
+	shown  atomic.Pointer[api.Mirror]
+}
+
+// first is the endpoint's IPv4 address, or the one that it has.
+func (ep *endpoint) first() netip.Addr {
+	if ep.ip.IsValid() {
+		return ep.ip
+	}
+	return ep.ip6
 }
 
 // published is one host listener of a container.
@@ -67,6 +82,7 @@ func (e *Engine) plan(wants []api.Attachment) (eps []*endpoint, err error) {
 		}
 		eps = append(eps, ep)
 	}
+	chooseGateway(eps)
 	return eps, nil
 }
 
@@ -91,7 +107,10 @@ func modeOf(wants []api.Attachment) string {
 // planOne takes addresses on one more network for a container that has others.
 // On error nothing is taken. The lock is held.
 func (e *Engine) planOne(w api.Attachment, others []*endpoint) (*endpoint, error) {
-	ep := &endpoint{aliases: w.Aliases, ifname: w.IfName}
+	if err := endpointOptions(&w); err != nil {
+		return nil, err
+	}
+	ep := &endpoint{aliases: w.Aliases, ifname: w.IfName, priority: w.GwPriority, sysctls: w.Sysctls}
 	var err error
 	if ep.net, err = e.network(w.Network); err != nil {
 		return nil, err
@@ -114,8 +133,13 @@ func (e *Engine) planOne(w api.Attachment, others []*endpoint) (*endpoint, error
 	if ep.net.pool6 == nil && w.IP6 != "" {
 		return nil, api.Errorf(api.BadRequest, "network %s has no IPv6 subnet for %s", ep.net.cfg.Name, w.IP6)
 	}
-	if ep.ip, err = address(ep.net.pool4, w.IP); err != nil {
-		return nil, err
+	if ep.net.pool4 == nil && w.IP != "" {
+		return nil, api.Errorf(api.BadRequest, "network %s has no IPv4 for %s", ep.net.cfg.Name, w.IP)
+	}
+	if ep.net.pool4 != nil {
+		if ep.ip, err = address(ep.net.pool4, w.IP); err != nil {
+			return nil, err
+		}
 	}
 	if ep.net.pool6 != nil {
 		if ep.ip6, err = address(ep.net.pool6, w.IP6); err != nil {
@@ -124,7 +148,7 @@ func (e *Engine) planOne(w api.Attachment, others []*endpoint) (*endpoint, error
 		}
 	}
 	if w.MAC == "" {
-		ep.mac = ipam.MAC(ep.ip)
+		ep.mac = ipam.MAC(ep.first())
 	}
 	return ep, nil
 }
@@ -144,7 +168,9 @@ func macOf(s string) (vswitch.MAC, error) {
 // release gives the addresses back. The lock is held.
 func release(eps []*endpoint) {
 	for _, ep := range eps {
-		ep.net.pool4.Release(ep.ip)
+		if ep.ip.IsValid() {
+			ep.net.pool4.Release(ep.ip)
+		}
 		if ep.ip6.IsValid() {
 			ep.net.pool6.Release(ep.ip6)
 		}
@@ -278,14 +304,20 @@ func (e *Engine) plug(c *container, eps []*endpoint, ports []*published, devices
 // plugOne makes a port of an endpoint's device. On error the device is still
 // the caller's.
 func (e *Engine) plugOne(c *container, ep *endpoint, home int, d vswitch.Device) (err error) {
-	addrs := []netip.Addr{ep.ip}
+	var addrs []netip.Addr
+	if ep.ip.IsValid() {
+		addrs = append(addrs, ep.ip)
+	}
 	if ep.ip6.IsValid() {
 		addrs = append(addrs, ep.ip6)
 	}
 	shape, flows := shapeOf(c.shape())
 	ep.seat, err = e.path.AddPort(home, ep.net.bridge, vswitch.PortConfig{Name: c.name + ":" + ep.ifname, Owner: c.id, Label: c.name, Device: d,
 		MAC: ep.mac, Addrs: addrs, Spoof: c.spoof, Shape: shape, Flows: flows})
-	if err == nil && ep.mac != ipam.MAC(ep.ip) { // else whoever had the address had this MAC, too
+	if err == nil && ep.net.cfg.Mirror.IsValid() {
+		e.wakeMirrors()
+	}
+	if err == nil && ep.mac != ipam.MAC(ep.first()) { // else whoever had the address had this MAC, too
 		e.path.Announce(ep.seat)
 	}
 	return err
@@ -357,6 +389,7 @@ func (e *Engine) unplug(ep *endpoint) (vswitch.Device, api.Stats) {
 	}
 	d, s := e.path.RemovePort(ep.seat)
 	ep.seat = nil
+	e.forgetMirror(ep)
 	return d, statsOf(s)
 }
 

@@ -77,7 +77,7 @@ func (c *container) change() (out savedChange) {
 
 // asked is what to ask for to get the endpoint again.
 func (ep *endpoint) asked() api.Attachment {
-	w := api.Attachment{Network: ep.net.cfg.Name, IP: ep.ip.String(), MAC: ep.mac.String(), Aliases: ep.aliases, IfName: ep.ifname}
+	w := api.Attachment{Network: ep.net.cfg.Name, IP: written(ep.ip), MAC: ep.mac.String(), Aliases: ep.aliases, IfName: ep.ifname, GwPriority: ep.priority, Sysctls: ep.sysctls}
 	if ep.ip6.IsValid() {
 		w.IP6 = ep.ip6.String()
 	}

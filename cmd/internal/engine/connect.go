@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"slices"
 	"strings"
 
@@ -11,8 +12,9 @@ import (
 )
 
 // Containers that run are put on further networks and taken off. The default
-// route stays where it is until that network is left; then the first of the
-// others that is not internal has it, and what is published moves there.
+// route stays where it is until that network is left, unless the new one has a
+// higher priority; then another has it (gateway.go), and what is published moves
+// there.
 
 // Connect puts a running container on one more network.
 func (e *Engine) Connect(network, name string, w api.Attachment) error {
@@ -41,16 +43,23 @@ func (e *Engine) Connect(network, name string, w api.Attachment) error {
 	if err != nil {
 		return err
 	}
-	if err := e.connectOne(c, ep); err != nil {
+	if c.kind == kindJoin && len(ep.sysctls) > 0 {
+		err = api.Errorf(api.BadRequest, "%s: not for a namespace that was joined", optSysctls)
+	} else {
+		err = e.connectOne(c, ep)
+	}
+	if err != nil {
 		e.mu.Lock()
 		release([]*endpoint{ep})
 		e.mu.Unlock()
 		return err
 	}
+	err = errors.Join(e.writeSysctls(c, ep), e.takeOver(c, ep))
 	e.publishNames()
 	e.rewriteFiles(c)
 	e.save()
-	return nil
+	e.wakeMirrors()
+	return err
 }
 
 // rewriteFiles lets a container of ours know of its networks by its resolv.conf
@@ -170,8 +179,7 @@ func (e *Engine) Disconnect(network, name string) error {
 	var heir *endpoint
 	var moving []*published
 	if ep.gateway {
-		if k := slices.IndexFunc(left, func(x *endpoint) bool { return !x.net.cfg.Internal }); k >= 0 {
-			heir = left[k]
+		if heir = heirOf(left); heir != nil {
 			heir.gateway = true
 		}
 		moving, c.ports = c.ports, nil
@@ -205,6 +213,7 @@ func (e *Engine) inherit(c *container, heir *endpoint, moving []*published) erro
 	if !c.reserve.NoRoute {
 		plug := c.whereabouts()
 		plug.Route = &interfaces(&container{endpoints: []*endpoint{heir}}, true, true)[0]
+		plug.Route.Replace = true // it had another's, or none
 		if _, _, err := e.porter.Call(porter.Message{Op: porter.OpPlug, Name: c.id, Plug: plug}); err != nil {
 			return api.Errorf(api.Failed, "container %s: default route by %s: %v", c.name, heir.net.cfg.Name, err)
 		}

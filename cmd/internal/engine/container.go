@@ -287,7 +287,7 @@ func (e *Engine) spec(c *container) *porter.Spec {
 		s.Hostname = name
 	}
 	s.Resolv, s.Hosts = e.files(c, host)
-	s.Interfaces = interfaces(c, !req.PlainTAP, true)
+	s.Interfaces, s.Sysctls = interfaces(c, !req.PlainTAP, true), sysctls(c.endpoints)
 	if c.kind == kindRun {
 		c.log = filepath.Join(e.start.Logs, c.name+".log")
 		s.Log = c.log
@@ -324,14 +324,16 @@ func interfaces(c *container, offload, routes bool) []api.Interface {
 	var out []api.Interface
 	for _, ep := range c.endpoints {
 		n := ep.net.cfg
-		i := api.Interface{Name: ep.ifname, MAC: ep.mac.String(), MTU: n.MTU, Offload: offload,
-			Addrs: []string{fmt.Sprintf("%s/%d", ep.ip, n.Subnet.Bits())}}
+		i := api.Interface{Name: ep.ifname, MAC: ep.mac.String(), MTU: n.MTU, Offload: offload}
+		if ep.ip.IsValid() {
+			i.Addrs = append(i.Addrs, fmt.Sprintf("%s/%d", ep.ip, n.Subnet.Bits()))
+		}
 		if ep.ip6.IsValid() {
 			i.Addrs = append(i.Addrs, fmt.Sprintf("%s/%d", ep.ip6, n.Subnet6.Bits()))
 		}
 		if ep.gateway && routes {
 			v4, v6 := ep.net.routers()
-			i.Gateway = v4.String()
+			i.Gateway = written(v4)
 			if ep.ip6.IsValid() {
 				i.Gateway6 = v6.String()
 			}

@@ -27,13 +27,6 @@ const (
 	optPrefix     = "com.docker.network.container_iface_prefix"
 )
 
-// notYet are options that mean something in Docker and not yet here: to take
-// them in silence would be to pretend.
-var notYet = []string{
-	"com.docker.network.bridge.inhibit_ipv4", "com.docker.network.bridge.trusted_host_interfaces",
-	"com.docker.network.host_ipv4", "com.docker.network.host_ipv6", "com.docker.network.enable_ipv4",
-}
-
 // CreateNetwork makes a network that lasts over a restart.
 func (e *Engine) CreateNetwork(r api.NetworkCreate) (*api.Network, error) {
 	if r.Origin == "" {
@@ -66,6 +59,9 @@ func (e *Engine) createNetwork(r api.NetworkCreate) (*network, error) {
 	if err := options(&c, r.Options); err != nil {
 		return nil, err
 	}
+	if err := readFurther(&c, &r); err != nil {
+		return nil, err
+	}
 	if err := subnets(&c, r); err != nil {
 		return nil, err
 	}
@@ -80,7 +76,10 @@ func (e *Engine) createNetwork(r api.NetworkCreate) (*network, error) {
 	if err := e.freeNetworkID(r.ID); err != nil {
 		return nil, err
 	}
-	if !c.Subnet.IsValid() {
+	if c.NoIPv4 && !r.IPv6 && !c.Subnet6.IsValid() {
+		return nil, api.Errorf(api.BadRequest, "IPv4 or IPv6 must be enabled").WithHint("add --ipv6")
+	}
+	if !c.Subnet.IsValid() && !c.NoIPv4 {
 		var err error
 		if c.Subnet, err = e.freeSubnet(); err != nil {
 			return nil, err
@@ -144,20 +143,15 @@ func (n *network) aux(list map[string]string) error {
 
 // noMeaning are options that there is nothing for here; what they ask for makes
 // no difference to anybody.
-var noMeaning = []string{"com.docker.network.bridge.name", "com.docker.network.bridge.default_bridge", "com.docker.network.advertise_addr_nmsgs", "com.docker.network.advertise_addr_ms"}
+var noMeaning = []string{"com.docker.network.bridge.name", "com.docker.network.bridge.default_bridge", optMessages, optPeriod, optTrusted}
 
 // options reads Docker's options. One of Docker's that is not known is an error:
 // it may be a typing error in one that closes something.
 func options(c *configs.Network, o map[string]string) error {
-	known := slices.Concat(notYet, noMeaning, []string{optICC, optMTU, optMasquerade, optMode4, optMode6, optBinding, optPrefix})
+	known := slices.Concat(noMeaning, []string{optICC, optMTU, optMasquerade, optMode4, optMode6, optBinding, optPrefix}, furtherOptions)
 	for k := range o {
 		if strings.HasPrefix(k, "com.docker.") && !slices.Contains(known, k) {
-			return api.Errorf(api.BadRequest, "option %s is not known", k).WithHint("there are %s", strings.Join(known[len(notYet)+len(noMeaning):], ", "))
-		}
-	}
-	for _, k := range notYet {
-		if _, is := o[k]; is {
-			return api.Errorf(api.Failed, "option %s: not yet", k)
+			return api.Errorf(api.BadRequest, "option %s is not known", k).WithHint("there are %s", strings.Join(known[len(noMeaning):], ", "))
 		}
 	}
 	for key, not := range map[string]*bool{optICC: &c.NoICC, optMasquerade: &c.NoMasquerade} {

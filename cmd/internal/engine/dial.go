@@ -99,7 +99,7 @@ func (e *Engine) reachable(name string) (*container, *endpoint, netip.Addr, erro
 	if i := slices.IndexFunc(c.endpoints, func(x *endpoint) bool { return x.net.cfg.Name == network }); dotted && i >= 0 {
 		ep = c.endpoints[i]
 	}
-	return c, ep, ep.ip, nil
+	return c, ep, ep.first(), nil
 }
 
 // Dial joins a stream socket with a container's port; file is taken over.

@@ -5,6 +5,7 @@
 //	engine.go      the engine and its lock
 //	network.go     networks: addresses, bridges
 //	create_network.go  networks by command: default pools, Docker's options
+//	network_options.go  more of them, and our own
 //	container.go   containers of ours: create, run, stop, remove
 //	join.go        namespaces of others: reserve, join, leave
 //	given.go       what an engine with ids of its own brings along
@@ -13,12 +14,15 @@
 //	publish.go     further published ports for a container that runs
 //	forward.go     published ports that lead to other addresses
 //	connect.go     further networks for a container that runs
+//	gateway.go     which network has the default route; options of one endpoint
 //	policy.go      who may talk to whom: rules, routes, egress policies
 //	trace.go       what would become of a packet, and expectations of that
 //	guest.go       containers on the network of another
 //	shape.go       rates, delay and loss of a container
 //	capture.go     captures: who watches (capture_fate.go: what became of a frame, capture_owner.go: whose
 //	               it is, capture_view.go: what is written, capture_past.go: what is kept)
+//	mirror.go      containers reached at loopback addresses of the host
+//	groups.go      multicast groups and who asked for them
 //	dial.go        containers reached from the host without a published port
 //	links.go       --link: hosts entries and environment
 //	datapath.go    the switch's shards and their gateways
@@ -99,6 +103,7 @@ type Engine struct {
 	upstreams atomic.Pointer[upstreamSet]
 	table     atomic.Pointer[nameTable]
 	lifetimes *lifetimes
+	mirrors   chan struct{} // wakes who keeps mirrors
 	closer    chan struct{} // bounds threads that close TAPs
 	asking    atomic.Int64  // DNS questions in flight
 	ctx       context.Context
@@ -117,7 +122,7 @@ func New(start porter.Start, p Porter, log *slog.Logger) (*Engine, error) {
 		networks: make(map[string]*network), containers: make(map[string]*container), names: make(map[string]*container),
 		reserved: make(map[string]*reservation), codes: make(map[string]exited), sessions: make(map[string]chan int),
 		egress: make(map[string]*egressEntry), openings: forward.NewOpenings(nil),
-		closer: make(chan struct{}, 32), resolv: forward.NewResolv("/etc/resolv.conf", nil),
+		closer: make(chan struct{}, 32), mirrors: make(chan struct{}, 1), resolv: forward.NewResolv("/etc/resolv.conf", nil),
 	}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	e.table.Store(&nameTable{})
@@ -138,6 +143,7 @@ func New(start porter.Start, p Porter, log *slog.Logger) (*Engine, error) {
 	e.upstreams.Store(&upstreamSet{start.Config.Config.DNS.Upstream, start.Config.Config.DNS.Domains})
 	e.refreshPolicy()
 	go e.watchHost()
+	go e.keepMirrors()
 	return e, nil
 }
 

@@ -106,12 +106,12 @@ func (e *Engine) linkEnv(c *container) (env []string) {
 		ports = slices.Compact(ports)
 		for i, p := range ports {
 			proto := protocol(p.Proto)
-			url := fmt.Sprintf("%s://%s:%d", proto, ep.ip, p.Port)
+			url := fmt.Sprintf("%s://%s", proto, netip.AddrPortFrom(ep.first(), p.Port))
 			if i == 0 {
 				env = append(env, a+"_PORT="+url)
 			}
 			k := fmt.Sprintf("%s_PORT_%d_%s", a, p.Port, strings.ToUpper(proto))
-			env = append(env, k+"="+url, k+"_ADDR="+ep.ip.String(), fmt.Sprintf("%s_PORT=%d", k, p.Port), k+"_PROTO="+proto)
+			env = append(env, k+"="+url, k+"_ADDR="+ep.first().String(), fmt.Sprintf("%s_PORT=%d", k, p.Port), k+"_PROTO="+proto)
 		}
 		for _, kv := range to.create.Env {
 			if k, _, _ := strings.Cut(kv, "="); k != "HOME" && k != "PATH" {

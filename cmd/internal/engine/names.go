@@ -34,7 +34,9 @@ func (e *Engine) publishNames() {
 		t.byBridge[n.cfg.Name] = make(map[string][]netip.Addr)
 		t.reverse[n.cfg.Name] = make(map[netip.Addr]string)
 		t.internal[n.cfg.Name] = n.cfg.Internal
-		t.subnets = append(t.subnets, n.cfg.Subnet)
+		if !n.cfg.NoIPv4 {
+			t.subnets = append(t.subnets, n.cfg.Subnet)
+		}
 		if n.cfg.Subnet6.IsValid() {
 			t.subnets = append(t.subnets, n.cfg.Subnet6)
 		}
@@ -78,13 +80,17 @@ func (t *nameTable) add(c *container, ep *endpoint) {
 		}
 		seen[n] = true
 		for _, full := range []string{n, n + "." + strings.ToLower(br)} {
-			t.byBridge[br][full] = append(t.byBridge[br][full], ep.ip)
+			if ep.ip.IsValid() {
+				t.byBridge[br][full] = append(t.byBridge[br][full], ep.ip)
+			}
 			if ep.ip6.IsValid() {
 				t.byBridge[br][full] = append(t.byBridge[br][full], ep.ip6)
 			}
 		}
 	}
-	t.reverse[br][ep.ip] = c.name + "." + br
+	if ep.ip.IsValid() {
+		t.reverse[br][ep.ip] = c.name + "." + br
+	}
 	if ep.ip6.IsValid() {
 		t.reverse[br][ep.ip6] = c.name + "." + br
 	}
@@ -264,7 +270,9 @@ func tcpPair() (int, net.Conn, error) {
 // first that there is.
 func nameServer(eps []*endpoint) netip.Addr {
 	if gw := gatewayOf(eps); gw != nil {
-		return gw.net.cfg.Gateway
+		if v4, _ := gw.net.gateways(); v4.IsValid() {
+			return v4
+		}
 	}
 	for _, ep := range eps {
 		v4, v6 := ep.net.gateways()
@@ -287,7 +295,9 @@ func (e *Engine) files(c *container, host string) (resolv, hosts string) {
 		if c.name != host {
 			names += " " + c.name
 		}
-		fmt.Fprintf(&h, "%s\t%s\n", ep.ip, names)
+		if ep.ip.IsValid() {
+			fmt.Fprintf(&h, "%s\t%s\n", ep.ip, names)
+		}
 		if ep.ip6.IsValid() {
 			fmt.Fprintf(&h, "%s\t%s\n", ep.ip6, names)
 		}

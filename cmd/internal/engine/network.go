@@ -18,7 +18,7 @@ type network struct {
 	id     string
 	cfg    configs.Network
 	origin string
-	pool4  *ipam.Pool
+	pool4  *ipam.Pool // nil without IPv4
 	pool6  *ipam.Pool // nil without an IPv6 subnet
 	bridge *vswitch.Segment
 	order  uint64
@@ -42,8 +42,14 @@ func (e *Engine) addNetwork(c configs.Network, origin string) (*network, error) 
 	n := &network{id: newID(), cfg: c, origin: origin, order: e.order, at: time.Now()}
 	var err error
 	gateway, gateway6 := n.gateways()
-	if n.pool4, err = ipam.New(c.Subnet, gateway); err != nil {
-		return nil, api.Errorf(api.BadRequest, "network %s: %v", c.Name, err)
+	kept := gateway // an address that nobody else gets
+	if c.NoAddress4 && !c.Internal {
+		kept = c.Gateway // containers' default route leads there, whoever that is
+	}
+	if !c.NoIPv4 {
+		if n.pool4, err = ipam.New(c.Subnet, kept); err != nil {
+			return nil, api.Errorf(api.BadRequest, "network %s: %v", c.Name, err)
+		}
 	}
 	if c.Subnet6.IsValid() {
 		if n.pool6, err = ipam.New(c.Subnet6, gateway6); err != nil {
@@ -62,7 +68,7 @@ func (e *Engine) addNetwork(c configs.Network, origin string) (*network, error) 
 		service.Maps[i] = vswitch.Mapping(m)
 	}
 	n.bridge = e.path.AddBridge(vswitch.BridgeConfig{Name: c.Name, Subnet: c.Subnet, Gateway: gateway,
-		Subnet6: c.Subnet6, Gateway6: gateway6, MTU: c.MTU, MaxFDB: e.start.Config.Config.Limits.FDB, Internal: c.Internal, NoICC: c.NoICC, NoDHCP: c.NoDHCP, Advertise: c.Advertise,
+		Subnet6: c.Subnet6, Gateway6: gateway6, MTU: c.MTU, MaxFDB: e.start.Config.Config.Limits.FDB, Internal: c.Internal, NoICC: c.NoICC, NoDHCP: c.NoDHCP, Advertise: c.Advertise, NoSnooping: c.NoSnooping,
 		Service: service})
 	e.networks[c.Name] = n
 	return n, nil
@@ -71,7 +77,7 @@ func (e *Engine) addNetwork(c configs.Network, origin string) (*network, error) 
 // gateways are the gateway's own addresses on the network: none in the gateway
 // mode isolated.
 func (n *network) gateways() (v4, v6 netip.Addr) {
-	if n.cfg.Mode4 != "isolated" {
+	if n.cfg.Mode4 != "isolated" && !n.cfg.NoAddress4 {
 		v4 = n.cfg.Gateway
 	}
 	if n.cfg.Mode6 != "isolated" {
@@ -82,8 +88,10 @@ func (n *network) gateways() (v4, v6 netip.Addr) {
 
 // resolver is where the network's gateway answers DNS.
 func (n *network) resolver() netip.Addr {
-	v4, _ := n.gateways()
+	v4, v6 := n.gateways()
 	switch {
+	case n.cfg.NoIPv4 && !n.cfg.NoDNS && !n.cfg.Resolver6.IsValid():
+		return v6
 	case n.cfg.NoDNS:
 		return netip.Addr{}
 	case n.cfg.Resolver.IsValid():
@@ -114,6 +122,9 @@ func (n *network) routers() (v4, v6 netip.Addr) {
 
 // both are a network's subnets, for people.
 func both(c configs.Network) string {
+	if c.NoIPv4 {
+		return c.Subnet6.String()
+	}
 	if c.Subnet6.IsValid() {
 		return c.Subnet.String() + ", " + c.Subnet6.String()
 	}

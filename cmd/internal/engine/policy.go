@@ -77,7 +77,7 @@ func (e *Engine) buildPolicy() nat.Policy {
 		p.Routes = append(p.Routes, nat.Route{ID: r.id, From: x.From.Name, To: x.To.Name, Proto: x.Proto, Ports: x.Ports})
 	}
 	for _, n := range e.networks {
-		net := nat.NetPolicy{Mode4: modes[n.cfg.Mode4], Mode6: modes[n.cfg.Mode6], NoMasquerade: n.cfg.NoMasquerade}
+		net := nat.NetPolicy{Mode4: modes[n.cfg.Mode4], Mode6: modes[n.cfg.Mode6], NoMasquerade: n.cfg.NoMasquerade, Outbound4: n.cfg.Outbound, Outbound6: n.cfg.Outbound6}
 		if net != (nat.NetPolicy{}) {
 			p.Nets[n.cfg.Name] = net
 		}
@@ -188,16 +188,21 @@ func (e *Engine) egressList(name string) *nat.Egress {
 			out.Allow = append(out.Allow, nat.Allowed{Prefix: a.Prefix, Proto: protocols[a.Proto], Ports: portsOf(a)})
 		}
 	}
+	// Whoever speaks UDP says its name where we do not see it, as QUIC does: a name
+	// opens UDP where the policy says udp.
+	holds := func(a configs.Allowed, name string, proto uint8, port uint16) bool {
+		return forward.MatchName(a.Name, name) && (a.Proto == "" && proto != vswitch.ProtoUDP || protocols[a.Proto] == plainProto(proto)) && (a.First == 0 || a.First <= port && port <= a.Last)
+	}
 	if len(names) > 0 {
 		out.Holds = func(name string, proto uint8, port uint16) bool {
 			return slices.ContainsFunc(names, func(a configs.Allowed) bool {
-				return forward.MatchName(a.Name, name) && (a.Proto == "" || protocols[a.Proto] == plainProto(proto)) && (a.First == 0 || a.First <= port && port <= a.Last)
+				return holds(a, name, proto, port)
 			})
 		}
 		out.Named = func(container string, to netip.Addr, proto uint8, port uint16, ever bool) string {
 			for _, told := range e.openings.Names(container, to, ever) {
 				for _, a := range names {
-					if forward.MatchName(a.Name, told) && (a.Proto == "" || protocols[a.Proto] == plainProto(proto)) && (a.First == 0 || a.First <= port && port <= a.Last) {
+					if holds(a, told, proto, port) {
 						return told
 					}
 				}

@@ -90,7 +90,10 @@ func (e *Engine) save() {
 func (n *network) saved() savedNetwork {
 	r := n.made
 	r.Name, r.Origin = n.cfg.Name, n.origin
-	r.Subnets, r.Gateways = []string{n.cfg.Subnet.String()}, []string{n.cfg.Gateway.String()}
+	r.Subnets, r.Gateways = nil, nil
+	if !n.cfg.NoIPv4 {
+		r.Subnets, r.Gateways = []string{n.cfg.Subnet.String()}, []string{n.cfg.Gateway.String()}
+	}
 	if n.cfg.Subnet6.IsValid() {
 		r.Subnets, r.Gateways = append(r.Subnets, n.cfg.Subnet6.String()), append(r.Gateways, n.cfg.Gateway6.String())
 	}

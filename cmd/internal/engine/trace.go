@@ -108,7 +108,7 @@ func (e *Engine) destination(eps []*endpoint, to string) (netip.Addr, error) {
 		return netip.Addr{}, api.Errorf(api.NotFound, "its networks have no gateway")
 	}
 	for _, ep := range eps {
-		if addrs, ok := e.Lookup(scope(ep.net.cfg.Name, ep.ip), strings.ToLower(to)); ok && len(addrs) > 0 {
+		if addrs, ok := e.Lookup(scope(ep.net.cfg.Name, ep.first()), strings.ToLower(to)); ok && len(addrs) > 0 {
 			return addrs[0], nil
 		}
 	}

@@ -84,10 +84,11 @@ func (c *container) view() *api.Container {
 	}
 	for _, ep := range c.endpoints {
 		v4, v6 := ep.net.gateways()
-		a := api.Endpoint{Network: ep.net.cfg.Name, IP: ep.ip.String(), MAC: ep.mac.String(), Gateway: written(v4), IfName: ep.ifname, Aliases: ep.aliases}
+		a := api.Endpoint{Network: ep.net.cfg.Name, IP: written(ep.ip), MAC: ep.mac.String(), Gateway: written(v4), IfName: ep.ifname, Aliases: ep.aliases}
 		if ep.ip6.IsValid() {
 			a.IP6, a.Gateway6 = ep.ip6.String(), written(v6)
 		}
+		a.Mirror, a.Priority, a.Sysctls = ep.shown.Load(), ep.priority, ep.sysctls
 		v.Networks = append(v.Networks, a)
 	}
 	for _, p := range c.ports {
@@ -125,24 +126,30 @@ func (e *Engine) Network(name string) (*api.Network, error) {
 	if err != nil {
 		return nil, err
 	}
-	return e.viewNetwork(n), nil
+	v := e.viewNetwork(n)
+	v.Multicast = e.multicast(n)
+	return v, nil
 }
 
 func (e *Engine) viewNetwork(n *network) *api.Network {
 	v4, v6 := n.gateways()
 	v := &api.Network{ID: n.id, Name: n.cfg.Name, Driver: "bridge", MTU: n.cfg.MTU, Internal: n.cfg.Internal, ICC: !n.cfg.NoICC, Egress: n.cfg.Egress, Created: n.at.UTC().Truncate(time.Millisecond),
 		Labels: map[string]string{}, Options: map[string]string{}, Origin: n.origin, MAC: n.bridge.MAC().String(),
-		Subnets: []api.Subnet{{Subnet: n.cfg.Subnet, Gateway: v4}}, Containers: []api.Attached{}}
-	if n.cfg.Range.IsValid() {
-		v.Subnets[0].Range = &n.cfg.Range
+		Subnets: []api.Subnet{}, Containers: []api.Attached{}}
+	if !n.cfg.NoIPv4 {
+		v.Subnets = append(v.Subnets, api.Subnet{Subnet: n.cfg.Subnet, Gateway: v4})
+		if n.cfg.Range.IsValid() {
+			v.Subnets[0].Range = &n.cfg.Range
+		}
 	}
 	maps.Copy(v.Labels, n.made.Labels)
 	maps.Copy(v.Options, n.made.Options)
 	v.Aux = maps.Clone(n.made.Aux)
+	maps.Copy(v.Options, optionsOf(n.cfg))
 	if n.cfg.Subnet6.IsValid() {
 		v.Subnets = append(v.Subnets, api.Subnet{Subnet: n.cfg.Subnet6, Gateway: v6})
 		if n.cfg.Range6.IsValid() {
-			v.Subnets[1].Range = &n.cfg.Range6
+			v.Subnets[len(v.Subnets)-1].Range = &n.cfg.Range6
 		}
 	}
 	for _, c := range e.sortedContainers() {
@@ -151,7 +158,7 @@ func (e *Engine) viewNetwork(n *network) *api.Network {
 		}
 		for _, ep := range c.endpoints {
 			if ep.net == n {
-				a := api.Attached{ID: c.id, Name: c.name, IP: ep.ip.String(), MAC: ep.mac.String()}
+				a := api.Attached{ID: c.id, Name: c.name, IP: written(ep.ip), MAC: ep.mac.String()}
 				if ep.ip6.IsValid() {
 					a.IP6 = ep.ip6.String()
 				}

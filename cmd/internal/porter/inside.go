@@ -98,6 +98,10 @@ func prepare(spec *Spec) (fds []int, warnings []string, err error) {
 		}
 		fds = append(fds, fd)
 	}
+	if err := rewrite(spec.Sysctls); err != nil {
+		fdpass.CloseAll(fds)
+		return nil, nil, fmt.Errorf("setting of an interface: %w", err)
+	}
 	if len(spec.Interfaces) == 0 && !spec.HostNet && spec.Share == nil {
 		in, err := ns.OpenInside()
 		if err == nil {
@@ -142,7 +146,7 @@ func makeInterface(c api.Interface) (int, error) {
 }
 
 func parseInterface(c api.Interface) (ns.Interface, error) {
-	out := ns.Interface{Name: c.Name, MTU: c.MTU, Offload: c.Offload}
+	out := ns.Interface{Name: c.Name, MTU: c.MTU, Offload: c.Offload, Replace: c.Replace}
 	var err error
 	if out.MAC, err = net.ParseMAC(c.MAC); err != nil {
 		return out, err

@@ -33,6 +33,22 @@ func (p *porter) onPlug(m Message, r *Message) []int {
 	return taps
 }
 
+// onSockets opens what the worker asks for a container's bound sockets by.
+func (p *porter) onSockets(m Message, r *Message) []int {
+	h, err := p.handle(m.Name, m.Plug)
+	if err != nil {
+		r.Err = asError(err)
+		return nil
+	}
+	defer h.Close()
+	fd, err := h.Sockets()
+	if err != nil {
+		r.Err = asError(err)
+		return nil
+	}
+	return []int{fd}
+}
+
 // handle is the network namespace of a container: one of ours by its id, a
 // joined one by what it was joined by.
 func (p *porter) handle(id string, j *Plug) (*ns.Handle, error) {
@@ -84,14 +100,20 @@ func defaultRoute(h *ns.Handle, c api.Interface) error {
 	return in.DefaultRoute(cfg)
 }
 
-// onFiles writes a container's resolv.conf and hosts anew. They stand where our
+// onFiles writes a container's resolv.conf and hosts anew, or settings of its
+// interfaces. The former stand where our
 // runtime directory would be seen, which the container's mounts cover: never are
 // they the host's.
 func (p *porter) onFiles(m Message, r *Message) {
 	p.mu.Lock()
 	c := p.byID[m.Name]
 	p.mu.Unlock()
-	if c == nil || len(m.Spec.Mask) == 0 {
+	files := m.Spec.Sysctls
+	if c != nil && len(files) == 0 && len(m.Spec.Mask) > 0 {
+		dir := m.Spec.Mask[0]
+		files = []File{{filepath.Join(dir, "resolv.conf"), m.Spec.Resolv}, {filepath.Join(dir, "hosts"), m.Spec.Hosts}}
+	}
+	if c == nil || len(files) == 0 {
 		r.Err = api.Errorf(api.NotFound, "no such container %s", m.Name)
 		return
 	}
@@ -107,8 +129,7 @@ func (p *porter) onFiles(m Message, r *Message) {
 			stdio = append(stdio, fd)
 		}
 	}
-	dir := m.Spec.Mask[0]
-	s, err := p.exec("files", c, &ExecSpec{Files: []File{{filepath.Join(dir, "resolv.conf"), m.Spec.Resolv}, {filepath.Join(dir, "hosts"), m.Spec.Hosts}}}, stdio)
+	s, err := p.exec("files", c, &ExecSpec{Files: files}, stdio)
 	if err != nil {
 		r.Err = asError(err)
 		return

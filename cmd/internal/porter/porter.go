@@ -191,6 +191,8 @@ func (p *porter) answer(m Message, fds []int) {
 		p.onOwners(m, &r)
 	case OpPlug:
 		out = p.onPlug(m, &r)
+	case OpSockets:
+		out = p.onSockets(m, &r)
 	case OpReload:
 		r = p.reloadMessage(m.ID)
 	default:

@@ -46,7 +46,8 @@ const (
 	OpRejoin  = "rejoin"  // Rejoin; reply TAPs, and a pidfd
 	OpPlug    = "plug"    // Plug; reply TAPs
 	OpOwners  = "owners"  // processes of a container and their ports; reply Extra, a list of Owner
-	OpFiles   = "files"   // Spec: Resolv, Hosts and Mask of a container, as they are now
+	OpSockets = "sockets" // Plug; reply a socket of the socket monitor there
+	OpFiles   = "files"   // Spec: Resolv, Hosts and Mask of a container, as they are now, or Sysctls
 	OpExited  = "exited"  // event: a container ended with Code
 	OpEnded   = "ended"   // event: a session ended with Code
 	OpWarn    = "warn"    // event: Text
@@ -101,6 +102,7 @@ type Spec struct {
 	Log        string          `json:"log"`
 	HostNet    bool            `json:"host_net"` // no network namespace of its own
 	Share      *Share          `json:"share,omitempty"`
+	Sysctls    []File          `json:"sysctls,omitempty"` // of interfaces, below /proc/sys/net
 }
 
 // ExecSpec is a command to be run in a container.
