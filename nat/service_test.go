@@ -40,7 +40,7 @@ var slirpService = vswitch.Service{Resolver: netip.MustParseAddr("10.0.2.3"), Fi
 
 // The resolver's address is for DNS and echo, the gateway's is not for DNS.
 func TestResolverApart(t *testing.T) {
-	n, guest, dns := slirpWorld(t, slirpService)
+	_, guest, dns := slirpWorld(t, slirpService)
 	guest.Send(guest.Out("10.0.2.3").UDP(4711, 53, []byte("question")))
 	guest.Send(guest.Out("10.0.2.2").UDP(4711, 53, []byte("question")))
 	if len(dns.at) != 1 || dns.at[0] != "10.0.2.3:53" {
@@ -55,12 +55,11 @@ func TestResolverApart(t *testing.T) {
 	if icmp := switchtest.Layer[*layers.ICMPv4](t, got[0]); icmp.TypeCode != layers.CreateICMPv4TypeCode(3, 3) {
 		t.Errorf("port 54 of the resolver: %v", icmp.TypeCode)
 	}
-	n, guest, dns = slirpWorld(t, vswitch.Service{Resolver: slirpService.Resolver, NoDNS: true})
+	_, guest, dns = slirpWorld(t, vswitch.Service{Resolver: slirpService.Resolver, NoDNS: true})
 	guest.Send(guest.Out("10.0.2.3").UDP(4711, 53, []byte("question")))
 	if got := guest.Dev.Take(); len(dns.at) != 0 || len(got) != 1 {
 		t.Errorf("without DNS: asked at %v, %d answers", dns.at, len(got))
 	}
-	_ = n
 }
 
 // Guests that nobody knows are leased addresses, each the same one again.

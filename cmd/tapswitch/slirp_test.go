@@ -545,6 +545,9 @@ func TestSlirpOutbound(t *testing.T) {
 				}
 			}
 		}
+		if r := guest.inside("ask", "tcp", "10.0.2.2:"+hostServer(t)); r.out != "the host" {
+			t.Errorf("the host's loopback, from another address: %+v", r)
+		}
 		// And in: the client's address is kept.
 		s.forward(`"proto":"tcp","host_port":8080,"guest_port":80`)
 		s.forward(`"proto":"udp","host_port":8080,"guest_port":80`)
