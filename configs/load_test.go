@@ -196,6 +196,12 @@ func TestPrecedence(t *testing.T) {
 		{"threads", "threads: 2", "3", "4", 4, 3, 2, 1, func(c *Config) any { return c.Threads }},
 		{"log.level", "log: {level: debug}", "warn", "error", "error", "warn", "debug", "info", func(c *Config) any { return c.LogLevel }},
 		{"log.format", "log: {format: json}", "text", "json", "json", "text", "json", "text", func(c *Config) any { return c.LogFormat }},
+		{"metrics", "metrics: '127.0.0.1:1'", "127.0.0.2:2", "unix:/m", "unix:/m", "127.0.0.2:2", "127.0.0.1:1", "", func(c *Config) any { return c.Metrics }},
+		{"metrics_public", "metrics_public: true", "false", "true", true, false, true, false, func(c *Config) any { return c.MetricsPublic }},
+		{"api.readonly", "api: {readonly: /a}", "/B", "/C", "/C", "/B", "/a", "", func(c *Config) any { return c.API.ReadOnly }},
+		{"api.mode", "api: {mode: '0600'}", "0660", "0666", "0666", "0660", "0600", "", func(c *Config) any { return c.API.Mode }},
+		{"api.group", "api: {group: a}", "b", "c", "c", "b", "a", "", func(c *Config) any { return c.API.Group }},
+		{"pprof", "pprof: true", "false", "true", true, false, true, false, func(c *Config) any { return c.Pprof }},
 		{"state_file", "state_file: /a", "/B", "/C", "/C", "/B", "/a", "", func(c *Config) any { return c.StateFile }},
 	} {
 		i := 0
