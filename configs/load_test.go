@@ -235,8 +235,8 @@ func TestPrecedence(t *testing.T) {
 			}
 		}
 	}
-	if len(settings) != 16 {
-		t.Errorf("%d settings, of which 16 are tested above", len(settings))
+	if len(settings) != 22 {
+		t.Errorf("%d settings, of which 22 are tested above", len(settings))
 	}
 }
 
