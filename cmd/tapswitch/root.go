@@ -114,7 +114,7 @@ protection from it. tapswitch join puts containers of others on the switch.`,
 	root.AddCommand(upCommand(), downCommand(), reloadCommand(), demoCommand(), demoProbeCommand(), runCommand(), execCommand(), joinCommand(), leaveCommand(),
 		stopCommand(), removeCommand(), killCommand(), logsCommand(), waitCommand(), psCommand(), inspectCommand(), containerCommand(), networkCommand(), ruleCommand(), routeCommand(), egressCommand(), traceCommand(), verifyCommand(), dialCommand(), updateCommand(), captureCommand(), portCommand(), publishCommand(), unpublishCommand(),
 		statusCommand(), dropCommand(), flowCommand(), fdbCommand(), configCommand(), versionCommand(), doctorCommand(),
-		metricsCommand(), logCommand(), apiCommand(), graphCommand())
+		metricsCommand(), logCommand(), apiCommand(), graphCommand(), topCommand())
 	walk(root, func(c *cobra.Command) {
 		if c.Args != nil {
 			check := c.Args

@@ -31,7 +31,7 @@ const (
 	textHigh  = 16
 	charWide  = 6.6 // of a character, more or less
 	boldWide  = 8
-	mostText  = 60  // characters of one label
+	mostText  = 60 // characters of one label
 )
 
 type rect struct{ x, y, w, h float64 }
