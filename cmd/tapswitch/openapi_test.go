@@ -109,6 +109,7 @@ rules:
 		{"POST /v1/containers/{name}/update", "/v1/containers/made/update", `{"delay":"1ms"}`, 200},
 		{"POST /v1/containers/{name}/publish", "/v1/containers/made/publish", `{"ports":["81"]}`, 200},
 		{"POST /v1/containers/{name}/unpublish", "/v1/containers/made/unpublish", `{"ports":["81"]}`, 200},
+		{"POST /v1/containers/{name}/forward", "/v1/containers/made/forward", `{"ports":["82"],"to":"172.17.0.99"}`, 200},
 		{"POST /v1/containers/{name}/kill", "/v1/containers/made/kill", "", 200},
 		{"POST /v1/containers/{name}/wait", "/v1/containers/made/wait", "", 200},
 		{"POST /v1/containers/{name}/stop", "/v1/containers/made/stop?time=1", "", 200},

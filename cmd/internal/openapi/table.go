@@ -56,6 +56,7 @@ var Operations = []Operation{
 	{Pattern: "POST /v1/containers/{name}/dial", Summary: "Connect to a port of a container", Out: nothing{}, Files: stream, Query: []Parameter{{"port", "integer", "TCP port"}}},
 	{Pattern: "POST /v1/containers/{name}/publish", Summary: "Publish further ports of a container", In: api.Publish{}, Out: []api.Port{}},
 	{Pattern: "POST /v1/containers/{name}/unpublish", Summary: "Close published ports of a container", In: api.Publish{}, Out: []api.Port{}},
+	{Pattern: "POST /v1/containers/{name}/forward", Summary: "Publish ports that lead to another address than the container's; only where no state is kept", In: api.Forward{}, Out: []api.Port{}},
 	{Pattern: "POST /v1/containers/{name}/leave", Summary: "Take a namespace that was joined off the switch", Out: nothing{}, Query: []Parameter{{"network", "string", "from this network alone"}}},
 	{Pattern: "POST /v1/sessions/{id}/wait", Summary: "Wait for the end of an exec", Out: api.Exit{}},
 	{Pattern: "POST /v1/sessions/{id}/kill", Summary: "Send an exec's process a signal", Out: nothing{}, Query: []Parameter{{"signal", "string", "name or number; default KILL"}}},
