@@ -35,8 +35,13 @@ type Config struct {
 	CaptureRing int    // bytes for the headers of the last packets; 0: none are kept
 	LogLevel    string // debug, info, warn, error
 	LogFormat   string // text, json
+	Metrics     string // where they are served: ADDRESS:PORT or unix:PATH; "": nowhere
+	API         API
+	Pprof       bool   // profiles of the switch itself on the control socket
 	StateFile   string // "": the default place; a relative path is the switch's working directory's
 	Path        string // file it was read from as it was named; "" for defaults alone
+
+	MetricsPublic bool // may they be served at an address that is no loopback?
 
 	origins map[string]origin // by key ("networks[0].mtu"); a default has none
 }

@@ -197,6 +197,12 @@ func TestPrecedence(t *testing.T) {
 		{"capture_ring", "capture_ring: 64kb", "1mb", "2MB", 2 << 20, 1 << 20, 64 << 10, 0, func(c *Config) any { return c.CaptureRing }},
 		{"log.level", "log: {level: debug}", "warn", "error", "error", "warn", "debug", "info", func(c *Config) any { return c.LogLevel }},
 		{"log.format", "log: {format: json}", "text", "json", "json", "text", "json", "text", func(c *Config) any { return c.LogFormat }},
+		{"metrics", "metrics: '127.0.0.1:1'", "127.0.0.2:2", "unix:/m", "unix:/m", "127.0.0.2:2", "127.0.0.1:1", "", func(c *Config) any { return c.Metrics }},
+		{"metrics_public", "metrics_public: true", "false", "true", true, false, true, false, func(c *Config) any { return c.MetricsPublic }},
+		{"api.readonly", "api: {readonly: /a}", "/B", "/C", "/C", "/B", "/a", "", func(c *Config) any { return c.API.ReadOnly }},
+		{"api.mode", "api: {mode: '0600'}", "0660", "0666", "0666", "0660", "0600", "", func(c *Config) any { return c.API.Mode }},
+		{"api.group", "api: {group: a}", "b", "c", "c", "b", "a", "", func(c *Config) any { return c.API.Group }},
+		{"pprof", "pprof: true", "false", "true", true, false, true, false, func(c *Config) any { return c.Pprof }},
 		{"state_file", "state_file: /a", "/B", "/C", "/C", "/B", "/a", "", func(c *Config) any { return c.StateFile }},
 	} {
 		i := 0
@@ -230,8 +236,8 @@ func TestPrecedence(t *testing.T) {
 			}
 		}
 	}
-	if len(settings) != 17 {
-		t.Errorf("%d settings, of which 17 are tested above", len(settings))
+	if len(settings) != 23 {
+		t.Errorf("%d settings, of which 23 are tested above", len(settings))
 	}
 }
 

@@ -44,7 +44,7 @@ func TestProblems(t *testing.T) {
 		// keys
 		{"network: []", []string{`x.yaml:1: network: unknown key; did you mean networks?`}},
 		{"\nNetworks: []", []string{`x.yaml:2: Networks: unknown key; did you mean networks?`}},
-		{"colour: red", []string{`x.yaml:1: colour: unknown key; known here: networks, containers, rules, routes, egress, host, ip_forward, dns, socks, limits, threads, capture_ring, log, state_file`}},
+		{"colour: red", []string{`x.yaml:1: colour: unknown key; known here: networks, containers, rules, routes, egress, host, ip_forward, dns, socks, limits, threads, capture_ring, log, metrics, metrics_public, api, pprof, state_file`}},
 		{"log:\n  levle: info", []string{`x.yaml:2: log.levle: unknown key; did you mean level?`}},
 		{"limits: {half-open: 3, tcp: 1}", []string{
 			`x.yaml:1: limits.half-open: unknown key; did you mean half_open?`,
@@ -54,11 +54,11 @@ func TestProblems(t *testing.T) {
 			`x.yaml:1: containers[0].ports: unknown key; did you mean publish?`,
 			`x.yaml:1: containers[0].environment: unknown key; did you mean env?`,
 			`x.yaml:1: containers[0].image: unknown key; known here: name, networks, ip, ip6, mac, aliases, publish, command, env, workdir, hostname, links, expose, egress, shape, offload, spoof, pid, netns, ifname`}},
-		{`"a\nb": 1`, []string{`x.yaml:1: a\nb: unknown key; known here: networks, containers, rules, routes, egress, host, ip_forward, dns, socks, limits, threads, capture_ring, log, state_file`}},
+		{`"a\nb": 1`, []string{`x.yaml:1: a\nb: unknown key; known here: networks, containers, rules, routes, egress, host, ip_forward, dns, socks, limits, threads, capture_ring, log, metrics, metrics_public, api, pprof, state_file`}},
 		{"networks: [{name: a, subnt: 10.0.0.0/8}]", []string{`x.yaml:1: networks[0].subnt: unknown key; did you mean subnet?`}},
 
 		// kinds
-		{"[a]", []string{`x.yaml:1: a list stands where the keys should; write networks, containers, rules, routes, egress, host, ip_forward, dns, socks, limits, threads, capture_ring, log, state_file as keys`}},
+		{"[a]", []string{`x.yaml:1: a list stands where the keys should; write networks, containers, rules, routes, egress, host, ip_forward, dns, socks, limits, threads, capture_ring, log, metrics, metrics_public, api, pprof, state_file as keys`}},
 		{"networks: {bridge: {}}", []string{`x.yaml:1: networks: a map stands where a list should; write networks: [{name: bridge, subnet: 172.17.0.0/16}]`}},
 		{`rules: [{form: any}, {action: deny}, {to: "!", action: drop}, {to: web, action: drop}, {proto: icmp, ports: [80], action: drop}, {ports: [0], action: drop}, {from: "network:x", action: drop}]`, []string{
 			`x.yaml:1: rules[0].form: unknown key; did you mean from?`,
@@ -88,6 +88,11 @@ func TestProblems(t *testing.T) {
 			`x.yaml:1: containers[0].shape.speed: unknown key; known here: rate_in, rate_out, burst, delay, jitter, loss, flows`,
 			`x.yaml:1: containers[0].shape.rate_in: "fast" is no rate; write one from 8kbit up, as 50mbit or 1gbit`,
 			`x.yaml:1: containers[1].shape.loss: "5" is no part of a hundred; write one, as 1%`}},
+		{"metrics: localhost:9475", []string{`x.yaml:1: metrics: "localhost:9475" is neither an address with a port nor unix:PATH; write 127.0.0.1:9475, or unix:/run/user/1000/tapswitch/metrics.sock`}},
+		{"metrics: unix:m.sock", []string{`x.yaml:1: metrics: "m.sock" is no absolute path; write one, as unix:/run/user/1000/tapswitch/metrics.sock`}},
+		{"metrics: 0.0.0.0:9475", []string{`x.yaml:1: metrics: 0.0.0.0:9475 is no loopback address: whoever reaches it could read the names of containers and networks; write 127.0.0.1:9475 or unix:PATH, or set metrics_public: true`}},
+		{"api: {readonly: r.sock}", []string{`x.yaml:1: api.readonly: "r.sock" is no absolute path; write one, as /run/user/1000/tapswitch/readonly.sock`}},
+		{"api: {readonly: /r, mode: rw}", []string{`x.yaml:1: api.mode: "rw" is no mode; write it as chmod takes it, as "0660"`}},
 		{"socks: '1080'", []string{`x.yaml:1: socks: "1080" is no address with a port; write one, as 127.0.0.1:1080`}},
 		{"networks: [bridge]", []string{`x.yaml:1: networks[0]: "bridge" stands where a map should; write name, subnet, gateway, subnet6, gateway6, mtu, internal, icc, gateway_mode, gateway_mode6, masquerade, host_binding, interface_prefix, range, range6, dhcp, advertise, egress, multicast_snooping, ipv4, inhibit_ipv4, mirror, mirror_ports, outbound, outbound6 as keys`}},
 		{"containers:\n  -\n  - {name: c}", []string{`x.yaml:2: containers[0]: is empty; write a value or take the line out`}},
@@ -313,7 +318,7 @@ func TestSyntaxProblems(t *testing.T) {
 		{"x.json", "{\n\"log\": {}", []string{`x.json:2: not valid JSON: unexpected end of JSON input; look for a missing or extra comma, quote or bracket here or just before`}},
 		{"x.json", "{} {}", []string{`x.json:1: not valid JSON: invalid character '{' after top-level value; look for a missing or extra comma, quote or bracket here or just before`}},
 		{"x.json", "{\"log\": {},\n\"log\": {}}", []string{`x.json:2: key "log" is given twice; keep one of the two`}},
-		{"x.json", "[]", []string{`x.json:1: a list stands where the keys should; write networks, containers, rules, routes, egress, host, ip_forward, dns, socks, limits, threads, capture_ring, log, state_file as keys`}},
+		{"x.json", "[]", []string{`x.json:1: a list stands where the keys should; write networks, containers, rules, routes, egress, host, ip_forward, dns, socks, limits, threads, capture_ring, log, metrics, metrics_public, api, pprof, state_file as keys`}},
 		{"x.json", "{\"limits\": {\n\"flows\": 8e3}}", []string{`x.json:2: limits.flows: "8e3" is not a whole number; write one from 1 to 1048576`}},
 		{"x.toml", "\nlog = {level = info}", []string{`x.toml:2: not valid TOML: expected character ,; look for a missing quote, bracket or = on this line`}},
 		{"x.toml", "[log]\nlevel = 'info'\n\n[log]\n", []string{`x.toml:4: not valid TOML: table log already exists; keep one of the two`}},

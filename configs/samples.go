@@ -17,3 +17,9 @@ func Sample() []byte { return bytes.Clone(sample) }
 
 // Demo is the configuration of `tapswitch demo`: two bridges, three containers. The caller owns it.
 func Demo() []byte { return bytes.Clone(demo) }
+
+//go:embed grafana.json
+var dashboard []byte
+
+// Dashboard is a Grafana dashboard of the switch's metrics. The caller owns it.
+func Dashboard() []byte { return bytes.Clone(dashboard) }

@@ -84,6 +84,18 @@ var settings = []setting{
 				c.LogFormat = logFormats[i]
 			}
 		}},
+	{"metrics", "", "serve metrics at `ADDRESS:PORT` or unix:PATH (default: nowhere)", textNode,
+		func(d *decoder, at value, c *Config) { c.Metrics = d.listenAddress(at) }},
+	{"metrics_public", "false", "metrics may be served at an address that is no loopback: true, false", textNode,
+		func(d *decoder, at value, c *Config) { c.MetricsPublic = d.yes(at) }},
+	{"api.readonly", "", "`PATH` of a socket that answers questions and changes nothing (default: none)", textNode,
+		func(d *decoder, at value, c *Config) { c.API.ReadOnly, _ = d.text(at) }},
+	{"api.mode", "", "mode of that socket (default: 0600, with a group 0660)", textNode,
+		func(d *decoder, at value, c *Config) { c.API.Mode, _ = d.text(at) }},
+	{"api.group", "", "group of that socket (default: the user's own)", textNode,
+		func(d *decoder, at value, c *Config) { c.API.Group, _ = d.text(at) }},
+	{"pprof", "false", "profiles of the switch itself on the control socket, under /debug/pprof/: true, false", textNode,
+		func(d *decoder, at value, c *Config) { c.Pprof = d.yes(at) }},
 	{"state_file", "", "file that keeps what was made by command (default: the user's state directory)", textNode,
 		func(d *decoder, at value, c *Config) {
 			if s, ok := d.text(at); ok {
@@ -137,6 +149,7 @@ func AddFlags(fs *pflag.FlagSet) {
 	for _, s := range settings {
 		fs.String(s.flag(), s.standard, s.usage)
 	}
+	fs.Lookup("pprof").NoOptDefVal = "true"
 }
 
 func textNode(text string) *yaml.Node {

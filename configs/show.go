@@ -122,6 +122,15 @@ func (s *shower) config() *yaml.Node {
 	s.put(log, "log", "level", scalar(c.LogLevel))
 	s.put(log, "log", "format", scalar(c.LogFormat))
 	add(root, "log", log)
+
+	s.put(root, "", "metrics", scalar(c.Metrics))
+	s.put(root, "", "metrics_public", boolean(c.MetricsPublic))
+	served := section()
+	s.put(served, "api", "readonly", scalar(c.API.ReadOnly))
+	s.put(served, "api", "mode", scalar(c.API.Mode))
+	s.put(served, "api", "group", scalar(c.API.Group))
+	add(root, "api", served)
+	s.put(root, "", "pprof", boolean(c.Pprof))
 	s.put(root, "", "state_file", scalar(c.StateFile))
 	return root
 }

@@ -77,6 +77,13 @@ capture_ring: 0 # default
 log:
   level: warn # env TAPSWITCH_LOG_LEVEL
   format: json # flag --log-format
+metrics: "" # default
+metrics_public: false # default
+api:
+  readonly: "" # default
+  mode: "" # default
+  group: "" # default
+pprof: false # default
 state_file: "" # default
 `
 	got, err := Show(loadShown(t), "yaml")

@@ -351,6 +351,7 @@ func (k *checker) singles() {
 	if c.Threads < 1 || c.Threads > maxThreads {
 		k.bad(config, "threads", "%d is out of range; write 1 to %d", c.Threads, maxThreads)
 	}
+	k.serving()
 	if !slices.Contains(logLevels, c.LogLevel) {
 		k.bad(config, "log.level", "%s", notAWord(c.LogLevel, logLevels))
 	}

@@ -49,23 +49,16 @@ func (n *NAT) describe(f *flow) Flow {
 	d := Flow{Proto: f.proto, Port: a.port, Inbound: f.has(fInbound), Age: n.sw.Now() - f.created, Packets: f.packets, Bytes: f.bytes,
 		Local: netip.AddrPortFrom(a.local.netip(f.v6), a.lport), Remote: netip.AddrPortFrom(a.remote.netip(f.v6), a.rport)}
 	fd := f.fd
+	ks := f.kindState()
+	d.Kind, d.State = ks.Kind, ks.State
 	switch f.kind {
-	case kindTCP:
-		d.Kind, d.State = "tcp", stateNames[f.state]
-		if f.state == established && f.has(fFinIn|fFinOut) {
-			d.State = "closing"
-		}
 	case kindUDP:
-		d.Kind, d.State = "udp", replied(f)
 		if s := f.udp.socket; s != none {
 			fd = n.flows[s].fd
 		} else if l := n.pub.byID(f.udp.listener); l != nil {
 			fd = int32(l.fd)
 		}
-	case kindPing:
-		d.Kind, d.State = "ping", replied(f)
 	case kindPair:
-		d.Kind, d.State = "pair", replied(f)
 		d.Host = netip.AddrPortFrom(b.remote.netip(f.v6), b.rport)
 		d.Peer = netip.AddrPortFrom(b.local.netip(f.v6), b.lport)
 		return d
@@ -83,6 +76,35 @@ func replied(f *flow) string {
 		return "assured"
 	}
 	return "unreplied"
+}
+
+// KindState is a kind of flow in a state, as Flow has them.
+type KindState struct{ Kind, State string }
+
+// States are the flows in use by kind and state; unlike Flows it asks no socket.
+func (n *NAT) States() map[KindState]int {
+	out := make(map[KindState]int)
+	for i := uint32(0); i < n.top; i++ {
+		if f := &n.flows[i]; f.kind != kindFree && f.kind != kindUDPSocket {
+			out[f.kindState()]++
+		}
+	}
+	return out
+}
+
+func (f *flow) kindState() KindState {
+	switch f.kind {
+	case kindTCP:
+		if f.state == established && f.has(fFinIn|fFinOut) {
+			return KindState{"tcp", "closing"}
+		}
+		return KindState{"tcp", stateNames[f.state]}
+	case kindUDP:
+		return KindState{"udp", replied(f)}
+	case kindPing:
+		return KindState{"ping", replied(f)}
+	}
+	return KindState{"pair", replied(f)}
 }
 
 // Counts are the flows in use by kind.

@@ -223,6 +223,7 @@ func (s *Switch) collect(n int) {
 // turn works through the queue as it stands, then through commands and timers.
 // It returns false when the switch is to stop.
 func (s *Switch) turn() bool {
+	s.turns++
 	q := s.queue
 	s.queue = s.spare[:0]
 	for i, t := range q {
@@ -256,6 +257,9 @@ func (s *Switch) serve(t Token, fresh bool) {
 	}
 	s.settle()
 }
+
+// Turns is how often the loop has gone round. It runs on the loop's thread.
+func (s *Switch) Turns() uint64 { return s.turns }
 
 // Schedule asks for Expire at the time at or before.
 func (s *Switch) Schedule(at int64) {

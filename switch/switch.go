@@ -41,6 +41,7 @@ type Switch struct {
 	shapeDue  int64    // of shapes and of queriers
 	capture   *Capture // nil: none
 	spin      spin
+	turns     uint64
 
 	queue  []Token
 	spare  []Token

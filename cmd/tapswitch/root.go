@@ -111,9 +111,16 @@ protection from it. tapswitch join puts containers of others on the switch.`,
 	}
 	root.PersistentFlags().StringVar(&flagSocket, "socket", "", "control socket (default $TAPSWITCH_SOCKET, else tapswitch/tapswitch.sock under $XDG_RUNTIME_DIR)")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(upCommand(), downCommand(), reloadCommand(), demoCommand(), demoProbeCommand(), runCommand(), execCommand(), joinCommand(), leaveCommand(),
-		stopCommand(), removeCommand(), killCommand(), logsCommand(), waitCommand(), psCommand(), inspectCommand(), containerCommand(), networkCommand(), ruleCommand(), routeCommand(), egressCommand(), traceCommand(), verifyCommand(), dialCommand(), updateCommand(), captureCommand(), hookCommand(), dockerPluginCommand(), portCommand(), publishCommand(), unpublishCommand(),
-		statusCommand(), dropCommand(), flowCommand(), fdbCommand(), configCommand(), versionCommand(), doctorCommand())
+	root.AddCommand(
+		upCommand(), downCommand(), reloadCommand(), demoCommand(), demoProbeCommand(), runCommand(),
+		execCommand(), joinCommand(), leaveCommand(), stopCommand(), removeCommand(), killCommand(),
+		logsCommand(), waitCommand(), psCommand(), inspectCommand(), containerCommand(), networkCommand(),
+		ruleCommand(), routeCommand(), egressCommand(), traceCommand(), verifyCommand(), dialCommand(),
+		updateCommand(), captureCommand(), hookCommand(), dockerPluginCommand(), portCommand(), publishCommand(),
+		unpublishCommand(), statusCommand(), dropCommand(), flowCommand(), fdbCommand(), configCommand(),
+		versionCommand(), doctorCommand(), metricsCommand(), logCommand(), apiCommand(), graphCommand(),
+		topCommand(),
+	)
 	walk(root, func(c *cobra.Command) {
 		if c.Args != nil {
 			check := c.Args

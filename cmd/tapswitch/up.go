@@ -107,6 +107,7 @@ func up(cmd *cobra.Command, f upFlags) error {
 	signal.Notify(hup, unix.SIGHUP)
 	signal.Ignore(unix.SIGPIPE)
 	var out sync.Mutex
+	log := newLog(cfg.Config)
 	return porter.Run(porter.Options{
 		Start: porter.Start{Socket: pl.Socket, Runtime: pl.Runtime, State: state, Logs: pl.Logs, Mask: pl.Mask,
 			PorterPid: os.Getpid(), Version: Version, Config: cfg},
@@ -125,15 +126,27 @@ func up(cmd *cobra.Command, f upFlags) error {
 		Warn: func(text string) {
 			out.Lock()
 			defer out.Unlock()
+			if cfg.Config.LogFormat == "json" {
+				log.Warn(text)
+				return
+			}
 			fmt.Fprintln(os.Stderr, "tapswitch: "+text)
 		},
-		Log:   slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		Log:   log,
 		Stop:  stop,
 		HUP:   hup,
 		Watch: watchFile(f, cfg.Config.Path),
 		Ended: lifetime(f.lifeFD),
 		Lock:  workerLock,
 	})
+}
+
+// newLog is the log of this process, which says little; the worker has its own.
+func newLog(c *configs.Config) *slog.Logger {
+	if c.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(os.Stderr, nil))
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, nil))
 }
 
 // loadConfig reads the configuration as the flags say.

@@ -16,7 +16,7 @@ const Version = "v1"
 
 // Error is what a failed request answers, under the key "error".
 type Error struct {
-	Code    string `json:"code"` // bad_request, not_found, conflict, failed, not_executable, no_command
+	Code    string `json:"code"` // bad_request, not_found, conflict, failed, not_executable, no_command, forbidden
 	Message string `json:"message"`
 	Hint    string `json:"hint,omitempty"`
 }
@@ -36,6 +36,7 @@ const (
 	Failed        = "failed"
 	NotExecutable = "not_executable"
 	NoCommand     = "no_command"
+	Forbidden     = "forbidden"
 )
 
 // Errorf makes an Error.

@@ -38,9 +38,31 @@ func (c *Client) Do(method, path string, in, out any, fds ...int) error {
 		}
 		body = bytes.NewReader(b)
 	}
+	return c.do(method, path, "", body, func(r io.Reader) error {
+		if out == nil {
+			_, err := io.Copy(io.Discard, r)
+			return err
+		}
+		return json.NewDecoder(r).Decode(out)
+	}, fds...)
+}
+
+// Get copies what a request answers to w: text, or JSON as it comes. Accept
+// names the form, where there are several.
+func (c *Client) Get(path, accept string, w io.Writer) error {
+	return c.do(http.MethodGet, path, accept, nil, func(r io.Reader) error {
+		_, err := io.Copy(w, r)
+		return err
+	})
+}
+
+func (c *Client) do(method, path, accept string, body io.Reader, take func(io.Reader) error, fds ...int) error {
 	req, err := http.NewRequest(method, "http://tapswitch/"+api.Version+path, body)
 	if err != nil {
 		return err
+	}
+	if accept != "" {
+		req.Header.Set("Accept", accept)
 	}
 	h := fdpass.Client(c.Socket, fds...)
 	defer h.CloseIdleConnections()
@@ -67,11 +89,7 @@ func (c *Client) Do(method, path string, in, out any, fds ...int) error {
 		}
 		return fmt.Errorf("the switch answered %s", resp.Status)
 	}
-	if out == nil {
-		_, err = io.Copy(io.Discard, resp.Body)
-		return err
-	}
-	return json.NewDecoder(resp.Body).Decode(out)
+	return take(resp.Body)
 }
 
 // Stream sends a request whose answer is a stream, and returns our end of it.

@@ -33,6 +33,7 @@
 //	hostaddr.go    the host's own addresses, as they change
 //	lifetime.go    processes whose end takes their port away
 //	view.go        what the API shows
+//	measure.go     what metrics show
 package engine
 
 import (

@@ -3,7 +3,6 @@ package worker
 import (
 	"encoding/json"
 	"errors"
-	"log/slog"
 	"net/http"
 	"strconv"
 	"syscall"
@@ -17,15 +16,26 @@ import (
 )
 
 // handler serves the control API.
-func handler(e *engine.Engine, c *client, level *slog.LevelVar) http.Handler {
+func handler(x *control) *http.ServeMux {
 	mux := http.NewServeMux()
-	route := func(pattern string, f func(r *http.Request) (any, error)) {
+	routes(func(pattern string, f func(r *http.Request) (any, error)) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			v, err := f(r)
 			fdpass.CloseAll(fdpass.Files(r)) // those that nobody took
 			answer(w, v, err)
 		})
-	}
+	}, x)
+	plain(mux.Handle, x)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		answer(w, nil, api.Errorf(api.NotFound, "no such request: %s %s", r.Method, r.URL.Path))
+	})
+	return mux
+}
+
+// routes names each request with what answers it. The table in package openapi
+// describes them all.
+func routes(route func(pattern string, f func(r *http.Request) (any, error)), x *control) {
+	e, c := x.e, x.c
 	route("GET /v1/status", func(*http.Request) (any, error) { return e.Status(), nil })
 	route("GET /v1/config", func(*http.Request) (any, error) {
 		cfg := e.Config()
@@ -37,7 +47,7 @@ func handler(e *engine.Engine, c *client, level *slog.LevelVar) http.Handler {
 			e.SetConfigError(err.Error())
 			return nil, err
 		}
-		if err := apply(e, level, m.Config); err != nil {
+		if err := x.apply(m.Config); err != nil {
 			return nil, err
 		}
 		return e.Status(), nil
@@ -79,10 +89,7 @@ func handler(e *engine.Engine, c *client, level *slog.LevelVar) http.Handler {
 	joins(route, e)
 	forwards(route, e)
 	taps(route, e)
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		answer(w, nil, api.Errorf(api.NotFound, "no such request: %s %s", r.Method, r.URL.Path))
-	})
-	return mux
+	observing(route, x)
 }
 
 func containers(route func(string, func(*http.Request) (any, error)), e *engine.Engine) {
@@ -282,6 +289,8 @@ func statusOf(code string) int {
 		return http.StatusBadRequest
 	case api.NotFound:
 		return http.StatusNotFound
+	case api.Forbidden:
+		return http.StatusForbidden
 	case api.Conflict:
 		return http.StatusConflict
 	}

@@ -115,9 +115,10 @@ func Run() int {
 		c.Tell(porter.Message{Op: porter.OpFailed, Err: api.Errorf(api.Failed, "%v", err)})
 		return 1
 	}
+	x := &control{e: e, c: c, log: log, level: level}
 	stop := make(chan struct{})
-	control := handler(e, c, level)
-	go serve(c, e, level, control, stop)
+	control := handler(x)
+	go serve(x, control, stop)
 	var l *net.UnixListener
 	if m.Start.Socket != "" {
 		if l, err = listen(m.Start.Socket); err != nil {
@@ -126,7 +127,7 @@ func Run() int {
 		}
 	}
 	e.RestorePolicies()
-	if err := e.Apply(m.Start.Config); err != nil {
+	if err := x.apply(&m.Start.Config); err != nil {
 		e.Close()
 		if l != nil {
 			os.Remove(m.Start.Socket)
@@ -140,7 +141,8 @@ func Run() int {
 			c.Tell(porter.Message{Op: porter.OpWarn, Text: p.Error()})
 		}
 	}
-	srv := &http.Server{Handler: control, ConnContext: fdpass.ConnContext, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	srv := newServer(log, control)
+	srv.ConnContext = fdpass.ConnContext
 	if l != nil {
 		go srv.Serve(fdpass.Listener{UnixListener: l, Allow: owner})
 	}
@@ -150,6 +152,7 @@ func Run() int {
 	}
 	c.Tell(porter.Message{Op: porter.OpReady, Text: made})
 	<-stop
+	x.close()
 	if l != nil {
 		_ = l.Close()
 		os.Remove(m.Start.Socket)
@@ -163,7 +166,8 @@ func Run() int {
 
 // serve takes the porter's replies and events until it asks for the end, or is
 // gone.
-func serve(c *client, e *engine.Engine, level *slog.LevelVar, h http.Handler, stop chan struct{}) {
+func serve(x *control, h http.Handler, stop chan struct{}) {
+	c, e := x.c, x.e
 	defer close(stop)
 	defer c.close()
 	for {
@@ -184,35 +188,25 @@ func serve(c *client, e *engine.Engine, level *slog.LevelVar, h http.Handler, st
 		case m.Op == porter.OpEnded:
 			go e.Ended(m.Name, m.Code)
 		case m.Op == porter.OpReload:
-			go reload(e, c, level, m)
+			go reload(x, m)
 		}
 	}
 }
 
 // reload applies a configuration that the porter read; a bad one changes
 // nothing and is named in status.
-func reload(e *engine.Engine, c *client, level *slog.LevelVar, m porter.Message) error {
+func reload(x *control, m porter.Message) error {
+	c := x.c
 	if m.Err != nil {
-		e.SetConfigError(m.Err.Message)
+		x.e.SetConfigError(m.Err.Message)
 		c.Tell(porter.Message{Op: porter.OpWarn, Text: "configuration not changed: " + m.Err.Message})
 		return m.Err
 	}
-	if err := apply(e, level, m.Config); err != nil {
+	if err := x.apply(m.Config); err != nil {
 		c.Tell(porter.Message{Op: porter.OpWarn, Text: err.Error()})
 		return err
 	}
 	c.Tell(porter.Message{Op: porter.OpWarn, Text: "configuration applied"})
-	return nil
-}
-
-// apply makes a configuration the one in force, or notes why not.
-func apply(e *engine.Engine, level *slog.LevelVar, cfg *porter.Config) error {
-	if err := e.Apply(*cfg); err != nil {
-		e.SetConfigError(err.Error())
-		return err
-	}
-	setLevel(level, cfg.Config.LogLevel)
-	e.SetConfigError("")
 	return nil
 }
 
@@ -239,9 +233,7 @@ func listen(path string) (*net.UnixListener, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("control socket %s: %w", path, err)
 	}
-	old := unix.Umask(0o177)
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	unix.Umask(old)
+	l, err := listenUnix(path)
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
@@ -260,6 +252,12 @@ func newLogger(c porter.Config, level *slog.LevelVar) *slog.Logger {
 	}
 	return slog.New(slog.NewTextHandler(os.Stderr, opt))
 }
+
+func newServer(log *slog.Logger, h http.Handler) *http.Server {
+	return &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+}
+
+func levelName(l slog.Level) string { return strings.ToLower(l.String()) }
 
 func setLevel(v *slog.LevelVar, name string) {
 	var l slog.Level
