@@ -186,6 +186,13 @@ func newPod(t *testing.T) *pod {
 	t.Cleanup(func() {
 		_ = p.cmd("rm", "-fa", "-t", "0").Run()
 		_ = p.cmd("unshare", "rm", "-rf", p.store+"/root", p.store+"/run").Run()
+		// The process that holds its namespaces stays otherwise.
+		var pause int
+		if b, err := os.ReadFile(p.store + "/libpod/tmp/pause.pid"); err == nil {
+			if _, err := fmt.Sscan(string(b), &pause); err == nil && pause > 1 {
+				_ = unix.Kill(pause, unix.SIGKILL)
+			}
+		}
 	})
 	box, err := exec.LookPath("busybox")
 	if err != nil {
