@@ -74,7 +74,7 @@ func (o *owners) learnOwners(s *fates, frames []vswitch.Captured, now time.Time)
 	for i := range frames {
 		f, k := &frames[i], s.keyOf(i)
 		p := s.portOf(f.Port, f.PortGen)
-		if k.proto == 0 || p == nil || p.id == "" {
+		if s.same[i] || k.proto == 0 || p == nil || p.id == "" {
 			continue
 		}
 		t := o.tables[p.id]
