@@ -31,6 +31,8 @@ func init() {
 		{id: "udp_share", title: "UDP rate / that with two endpoints"},
 		{id: "answers_share", title: "answers per second beside them / without"},
 		{id: "idle_per_s", title: "per second without"},
+		{id: "watched_tcp_share", title: "TCP rate while captured / without"},
+		{id: "watched_udp_share", title: "UDP rate while captured / without"},
 		{id: "switches_per_s", title: "voluntary context switches/s", lower: true, few: true},
 		{id: "threads", title: "threads", lower: true, few: true},
 		{id: "join_ms", title: "ms to the first ping answered", lower: true},

@@ -153,6 +153,25 @@ func (t tapswitch) start(ctx context.Context, l *lab) (*topology, error) {
 	}, nil
 }
 
+// watch is the command that captures. It counts what it takes at its end.
+func (t tapswitch) watch(ctx context.Context, on *topology, snap int) (*child, error) {
+	g := on.guests
+	program, err := t.build.program()
+	if err != nil {
+		return nil, err
+	}
+	sink := place{ns: g.from.ns, env: g.from.env}
+	c, err := sink.start(ctx, []string{program, "capture", "-s", fmt.Sprint(snap), "-w", os.DevNull})
+	if err != nil {
+		return nil, err
+	}
+	if err := c.awaitError("capturing"); err != nil {
+		c.stop()
+		return nil, err
+	}
+	return c, nil
+}
+
 // crowded is the same with that many containers.
 func (t tapswitch) crowded(endpoints int) peer {
 	t.idle = endpoints - 2

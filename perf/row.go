@@ -59,6 +59,7 @@ func allRows() []row {
 	rows := throughputRows()
 	rows = append(rows, answerRows()...)
 	rows = append(rows, floodRows()...)
+	rows = append(rows, watchedRows()...)
 	rows = append(rows, memoryRows()...)
 	return append(rows, scaleRows()...)
 }

@@ -183,7 +183,7 @@ func (w *Printer) udp(e ends, b []byte, length int) string {
 		return "[|udp]"
 	}
 	t := ""
-	if w.Verbose && binary.BigEndian.Uint16(b[6:]) != 0 {
+	if w.Verbose && e.src.Is6() { // of IPv4 tcpdump says that with -vv
 		if want, right, ok := sum(e, b, length, 6); right {
 			t = "[udp sum ok] "
 		} else if ok {

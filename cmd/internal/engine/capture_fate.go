@@ -18,9 +18,19 @@ type fates struct {
 	ports map[uint64]*portInfo
 	flows map[flowKey]flowNote
 	keys  []flowKey // of the batch, by the place of the frame in it; the zero one for none
+	same  []bool    // and whether a frame before it had that key
+	memos [4]memo   // of the batch: packets of one flow mostly come together
 	ask   []flowKey
 	owners
 	text []byte
+}
+
+// memo is what was said of a frame, for the next of its kind.
+type memo struct {
+	key  flowKey
+	f    vswitch.Captured // what a fate depends on
+	size uint16
+	text string
 }
 
 // flowKey is a flow as the container at a port sees it.
@@ -58,20 +68,27 @@ func (s *fates) portOf(id vswitch.PortID, gen uint32) *portInfo { return s.ports
 func (s *fates) learn(frames []vswitch.Captured, c *vswitch.Capture, watched bool) {
 	unknown := false
 	now := time.Now()
-	s.keys, s.ask = s.keys[:0], s.ask[:0]
+	s.keys, s.same, s.ask, s.memos = s.keys[:0], s.same[:0], s.ask[:0], [4]memo{}
+	var recent [4]flowKey
 	for i := range frames {
 		f := &frames[i]
 		unknown = unknown || s.portOf(f.Port, f.PortGen) == nil || f.Out != 0 && s.portOf(f.Out, f.OutGen) == nil
 		t, ok := capture.TupleOf(c.Bytes(f)[vswitch.VnetLen:])
 		if !ok {
-			s.keys = append(s.keys, flowKey{})
+			s.keys, s.same = append(s.keys, flowKey{}), append(s.same, false)
 			continue
 		}
 		k := flowKey{port: f.Port, gen: f.PortGen, proto: t.Proto, local: t.Src, remote: t.Dst}
 		if !f.Received {
 			k.local, k.remote = t.Dst, t.Src
 		}
-		s.keys = append(s.keys, k)
+		last := &recent[f.Port&3]
+		same := *last == k && !t.Opens
+		s.keys, s.same = append(s.keys, k), append(s.same, same)
+		if same {
+			continue
+		}
+		*last = k
 		if f.Exit || f.Reason != vswitch.Delivered {
 			continue
 		}
@@ -122,8 +139,19 @@ func (s *fates) keyOf(i int) *flowKey { return &s.keys[i] }
 // fate says what became of the i-th frame of the batch, which was captured on p
 // with the virtio header at the beginning of b.
 func (s *fates) fate(i int, f *vswitch.Captured, p, out *portInfo, b []byte) string {
-	t := s.text[:0]
 	k := s.keyOf(i)
+	v := vswitch.ReadVnet(b)
+	kind := vswitch.Captured{Port: f.Port, PortGen: f.PortGen, Out: f.Out, OutGen: f.OutGen, Outs: f.Outs, Reason: f.Reason, Received: f.Received, Exit: f.Exit}
+	m := &s.memos[f.Port&3]
+	if m.text == "" || m.key != *k || m.f != kind || m.size != v.GSOSize {
+		*m = memo{*k, kind, v.GSOSize, s.say(k, f, p, out, v)}
+	}
+	return m.text
+}
+
+// say is fate without a memory.
+func (s *fates) say(k *flowKey, f *vswitch.Captured, p, out *portInfo, v vswitch.Vnet) string {
+	t := s.text[:0]
 	note := s.flows[*k]
 	name := "an interface that is gone"
 	if out != nil {
@@ -151,7 +179,7 @@ func (s *fates) fate(i int, f *vswitch.Captured, p, out *portInfo, b []byte) str
 	default:
 		t = append(t, "taken by the gateway"...)
 	}
-	if v := vswitch.ReadVnet(b); v.GSOType != vswitch.GSONone {
+	if v.GSOType != vswitch.GSONone {
 		t = append(strconv.AppendUint(append(t, " (segments of "...), uint64(v.GSOSize), 10), " bytes)"...)
 	}
 	if who := s.owner(p, k); who != "" {

@@ -71,38 +71,51 @@ func (o *owners) learnOwners(s *fates, frames []vswitch.Captured, now time.Time)
 		default:
 		}
 	}
-	for i := range frames {
-		f, k := &frames[i], s.keyOf(i)
-		p := s.portOf(f.Port, f.PortGen)
-		if k.proto == 0 || p == nil || p.id == "" {
-			continue
-		}
-		t := o.tables[p.id]
-		if t != nil {
-			key := keyOfOwner(k)
-			_, known := t.names[key]
-			if known && now.Sub(t.at) < 10*ownerStale || now.Sub(t.none[key]) < ownerStale {
-				continue
-			}
-		}
-		if !o.ask(p.id, now) {
+	for {
+		id := o.next(s, frames, now)
+		if id == "" || !o.ask(id, now) {
 			return
 		}
-		t = o.tables[p.id]
 		select {
 		case list := <-o.replies:
 			o.take(list)
-			for j := i; j < len(frames); j++ {
-				if q := s.portOf(frames[j].Port, frames[j].PortGen); q != nil && q.id == p.id && s.keyOf(j).proto != 0 {
-					if key := keyOfOwner(s.keyOf(j)); t.names[key] == "" {
-						t.none[key] = now
-					}
-				}
-			}
 		case <-time.After(ownerWait):
 			return // it comes when it comes
 		}
+		t := o.tables[id]
+		for i := range frames {
+			if p := s.portOf(frames[i].Port, frames[i].PortGen); p != nil && p.id == id && s.keyOf(i).proto != 0 {
+				if key := keyOfOwner(s.keyOf(i)); t.names[key] == "" {
+					t.none[key] = now
+				}
+			}
+		}
 	}
+}
+
+// next is the container with frames of unknown processes that has not been looked
+// at for the longest time: one with ever new ones must not take all of it.
+func (o *owners) next(s *fates, frames []vswitch.Captured, now time.Time) (id string) {
+	var oldest time.Time
+	for i := range frames {
+		k := s.keyOf(i)
+		p := s.portOf(frames[i].Port, frames[i].PortGen)
+		if s.same[i] || k.proto == 0 || p == nil || p.id == "" {
+			continue
+		}
+		t := o.tables[p.id]
+		if t == nil {
+			return p.id
+		}
+		key := keyOfOwner(k)
+		if _, known := t.names[key]; known && now.Sub(t.at) < 10*ownerStale || now.Sub(t.none[key]) < ownerStale {
+			continue
+		}
+		if id == "" || t.at.Before(oldest) {
+			id, oldest = p.id, t.at
+		}
+	}
+	return id
 }
 
 // ask lets the porter look at a container, if it is not looking at one.

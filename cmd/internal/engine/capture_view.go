@@ -27,6 +27,8 @@ type viewer struct {
 	mu      sync.Mutex
 	w       *capture.Writer
 	numbers map[*portInfo]int
+	last    *portInfo // whose number is lastN
+	lastN   int
 	byName  map[string]int // by description: ports of several shards are one
 	names   map[netip.Addr]string
 	table   *nameTable
@@ -71,7 +73,10 @@ func (v *viewer) offer(p *portInfo, x *capture.Packet) {
 		v.missed++
 		return
 	}
-	x.Interface = v.number(p)
+	if v.last != p {
+		v.last, v.lastN = p, v.number(p)
+	}
+	x.Interface = v.lastN
 	v.w.Packet(x)
 }
 
