@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+	"tapswitch/cmd/internal/api"
+	"tapswitch/cmd/internal/client"
 )
 
 // cniCall is one call of the plugin, as a container engine makes it.
@@ -316,4 +318,55 @@ func TestCNIDelegates(t *testing.T) {
 			t.Errorf("%s: it was called with %s", next, got)
 		}
 	}
+}
+
+// What is reserved for a container that is there is given back if nothing comes
+// of it.
+func TestReserveMore(t *testing.T) {
+	b := newBench(t)
+	b.up("-c", b.write("c.yaml", twoBridges))
+	call := cniCall{"ADD", "0123456789abcdef", stranger(t).netns(), "eth0", "K8S_POD_NAME=web", `{"cniVersion":"1.1.0","name":"bridge","type":"tapswitch"}`}
+	b.cniOK(call)
+	c := &client.Client{Socket: b.socket}
+	reserve := func(network, ip, ifname string, publish ...string) (api.Reservation, error) {
+		var res api.Reservation
+		err := c.Do("POST", "/reservations", api.Reserve{Key: "cni:" + call.id, Networks: []api.Attachment{{Network: network, IP: ip, IfName: ifname}}, Publish: publish}, &res)
+		return res, err
+	}
+	for range 2 {
+		res, err := reserve("bridge2", "172.18.0.77", "eth1")
+		if err != nil || len(res.Interfaces) != 1 || res.Interfaces[0].Name != "eth1" || res.Interfaces[0].Gateway != "" {
+			t.Fatalf("reserved %+v (%v)", res, err)
+		}
+		if err := c.Do("DELETE", "/reservations/"+res.ID, nil, nil); err != nil {
+			t.Error(err)
+		}
+	}
+	res, err := reserve("bridge2", "172.18.0.77", "eth1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Do("POST", "/ports", api.Join{Reservation: res.ID}, nil); err == nil || !strings.Contains(err.Error(), "1 further interfaces, not 0") {
+		t.Errorf("without an interface: %v", err)
+	}
+	b.ok("run", "--rm", "--network", "bridge2:ip=172.18.0.77", "--", prog, "exit", "0")
+	for want, ask := range map[string]func() error{
+		"is there already":               func() error { _, err := reserve("bridge2", "", "eth1", "80"); return err },
+		"has an interface eth0":          func() error { _, err := reserve("bridge2", "", "eth0"); return err },
+		"the container is on it already": func() error { _, err := reserve("bridge", "", "eth1"); return err },
+		"network nosuch":                 func() error { _, err := reserve("nosuch", "", "eth1"); return err },
+	} {
+		if err := ask(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q in it", err, want)
+		}
+	}
+	// The container may go meanwhile.
+	if res, err = reserve("bridge2", "172.18.0.77", "eth1"); err != nil {
+		t.Fatal(err)
+	}
+	b.ok("leave", "web")
+	if err := c.Do("POST", "/ports", api.Join{Reservation: res.ID}, nil); err == nil || !strings.Contains(err.Error(), "no such reservation") {
+		t.Errorf("after its end: %v", err)
+	}
+	b.ok("run", "--rm", "--network", "bridge2:ip=172.18.0.77", "--", prog, "exit", "0")
 }

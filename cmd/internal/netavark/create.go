@@ -95,7 +95,7 @@ func (n *network) onSwitch() (api.NetworkCreate, error) {
 		case strings.HasPrefix(k, "com.docker.network."):
 			set(&out, k, v)
 		default:
-			return out, fmt.Errorf("network %s: unknown option %s: %s, %s, %s, %s or com.docker.network...", n.Name, k, optSocket, optNetwork, optPublish, optMTU)
+			return out, fmt.Errorf("network %s: unknown option %s: %s, %s, %s, %s, or one that begins with com.docker.network", n.Name, k, optSocket, optNetwork, optPublish, optMTU)
 		}
 	}
 	return out, nil
