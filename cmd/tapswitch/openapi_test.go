@@ -130,6 +130,7 @@ rules:
 		{"POST /v1/trace", "", `{"from":"c1","to":"10.0.0.1","port":80}`, 200},
 		{"POST /v1/verify", "", `{"text":"c1 -> c2:80 accept\nc1 -> nowhere"}`, 200},
 		{"GET /v1/fdb", "", "", 200},
+		{"GET /v1/groups", "", "", 200},
 		{"GET /v1/flows", "", "", 200},
 		{"GET /v1/stats", "", "", 200},
 		{"GET /v1/stats", "/v1/nothing", "", 404},
