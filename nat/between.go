@@ -19,7 +19,7 @@ func sprintf(format string, args ...any) string { return fmt.Sprintf(format, arg
 func (n *NAT) Between(f *vswitch.Frame, out *vswitch.Port) vswitch.Action {
 	a := n.between(f, out)
 	if a.Kind == vswitch.ActDrop {
-		n.sw.CountDrop(f.In, a.Reason)
+		n.sw.DropFrameAt(f, a.Reason, vswitch.Step(a.FlowGen), a.Flow)
 		return consumed
 	}
 	return a
@@ -124,7 +124,7 @@ func (n *NAT) denied(f *vswitch.Frame, r ruling) vswitch.Action {
 	if f.FragOff == 0 {
 		n.refuse(f, r.reply)
 	}
-	return vswitch.Drop(r.reason)
+	return vswitch.DropBy(r.reason, r.rule)
 }
 
 // headed says whether a first fragment holds the transport header that it is

@@ -22,6 +22,7 @@
 //	icmp.go       errors towards the container
 //	errqueue.go   errors from the host's kernel
 //	publish.go    host listeners towards a container
+//	lost.go       what came to nothing, to be asked for later
 //
 // There is no TCP stack: a connection is two half-connections with sequence
 // numbers mapped between them, and bytes wait in the host socket's own buffers

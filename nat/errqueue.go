@@ -160,12 +160,15 @@ func (n *NAT) tellError(i uint32, e extendedErr, to netip.AddrPort, data []byte)
 		fl.set(fRecover) // told; tcpConnectError need not
 		n.flowError(fl, fl.sides[0].rport, fl.sides[0].remote, nil, msg)
 	case kindPing:
+		n.told(fl, e, fl.sides[0].remote, 0)
 		n.flowError(fl, 0, fl.sides[0].remote, data, msg)
 	case kindUDP: // of a published port
+		n.told(fl, e, fl.sides[0].remote, fl.sides[0].rport)
 		n.flowError(fl, fl.sides[0].rport, fl.sides[0].remote, data, msg)
 	case kindUDPSocket:
 		p := n.sw.Port(fl.sides[0].port)
 		seen := n.udpSeen(p, fl.v6, to)
+		n.told(fl, e, toAddr(seen.Addr()), seen.Port())
 		n.flowError(fl, seen.Port(), toAddr(seen.Addr()), data, msg)
 	}
 }

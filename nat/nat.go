@@ -218,7 +218,7 @@ func (n *NAT) BridgeAdded(b *vswitch.Bridge) { b.Ask = n.policy.concernsBridge(b
 func (n *NAT) Resolve(f *vswitch.Frame) vswitch.Action {
 	a := n.resolve(f)
 	if a.Kind == vswitch.ActDrop && (a.Reason != vswitch.Isolated || n.policy.routes()) && a.Reason != vswitch.NotForGateway && a.Reason != vswitch.MulticastRouted {
-		n.sw.CountDrop(f.In, a.Reason)
+		n.sw.DropFrameAt(f, a.Reason, vswitch.Step(a.FlowGen), a.Flow)
 		return consumed
 	}
 	return a
@@ -278,7 +278,7 @@ func (n *NAT) Deliver(f *vswitch.Frame, ref, gen uint32) bool {
 		return false
 	}
 	if f.Class == 0 && f.B[0] == 0 && !checksumGood(f) {
-		n.sw.CountDrop(f.In, vswitch.BadChecksum)
+		n.sw.DropFrame(f, vswitch.BadChecksum, 0)
 		return true
 	}
 	fl.packets[s]++

@@ -107,7 +107,7 @@ func (n *NAT) pairForward(i uint32, s int, f *vswitch.Frame) {
 	}
 	if fl.way == wayBridge {
 		if r := n.sw.Output(p, f.B); r != vswitch.Delivered {
-			n.sw.CountDrop(f.In, r)
+			n.lostOn(fl, s, r)
 		}
 		return
 	}
@@ -117,7 +117,7 @@ func (n *NAT) pairForward(i uint32, s int, f *vswitch.Frame) {
 			e = icmpError{typ: 2, info: uint32(mtu)}
 		}
 		n.errorFor(f, e)
-		n.sw.CountDrop(f.In, vswitch.TooBig)
+		n.sw.DropFrame(f, vswitch.TooBig, 0)
 		return
 	}
 	if fl.way == wayRouted {
@@ -126,7 +126,7 @@ func (n *NAT) pairForward(i uint32, s int, f *vswitch.Frame) {
 		rewrite(f, to, p.Bridge().MAC)
 	}
 	if r := n.sw.Output(p, f.B); r != vswitch.Delivered {
-		n.sw.CountDrop(f.In, r)
+		n.lostOn(fl, s, r)
 	}
 }
 

@@ -258,7 +258,7 @@ func (n *NAT) open(f *vswitch.Frame) vswitch.Action {
 	}
 	n.met(v.rule, f)
 	n.refuse(f, v.reply)
-	return vswitch.Drop(v.reason)
+	return vswitch.DropBy(v.reason, v.rule)
 }
 
 // stray says whether f is a TCP segment that opens no connection.

@@ -163,13 +163,13 @@ func (n *NAT) connectFailed(f *vswitch.Frame, e unix.Errno) vswitch.Action {
 	switch e {
 	case unix.ECONNREFUSED:
 		n.refuse(f, replyRefused)
-		return vswitch.Drop(vswitch.Refused)
+		return vswitch.DropAt(vswitch.Refused, vswitch.StepOutside)
 	case unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EAFNOSUPPORT, unix.EADDRNOTAVAIL:
 		n.refuse(f, replyNoRoute)
 		return vswitch.Drop(vswitch.NoRoute)
 	case unix.EACCES, unix.EPERM: // the host's own firewall
 		n.refuse(f, replyProhibited)
-		return vswitch.Drop(vswitch.Refused)
+		return vswitch.DropAt(vswitch.Refused, vswitch.StepHost)
 	}
 	n.Stats.Errors++
 	n.refuse(f, replyProhibited)
@@ -404,23 +404,23 @@ func (n *NAT) tcpConnected(i uint32) {
 // refused is a reset, unreachable is ICMP, a timeout stays one.
 func (n *NAT) tcpConnectError(i uint32, e unix.Errno) {
 	fl := &n.flows[i]
-	p := n.sw.Port(fl.sides[0].port)
 	switch e {
 	case unix.ECONNREFUSED, unix.ECONNRESET:
-		n.sw.CountDrop(p, vswitch.Refused)
+		n.lost(fl, vswitch.Refused, vswitch.StepOutside, fl.rule)
 		n.tcpReset(fl)
 	case unix.EHOSTUNREACH, unix.ENETUNREACH, unix.EHOSTDOWN, unix.ENONET:
-		n.sw.CountDrop(p, vswitch.NoRoute)
+		n.lost(fl, vswitch.NoRoute, vswitch.StepOutside, fl.rule)
 		if !fl.has(fRecover) { // nothing on the error queue told it better
 			n.flowUnreachable(fl, unreachHost)
 		}
 	case unix.EACCES, unix.EPERM:
-		n.sw.CountDrop(p, vswitch.Refused)
+		n.lost(fl, vswitch.Refused, vswitch.StepHost, fl.rule)
 		n.flowUnreachable(fl, unreachProhibited)
 	case unix.ETIMEDOUT:
 		n.Stats.TCPTimeouts++
+		n.lost(fl, vswitch.NoAnswer, vswitch.StepOutside, fl.rule)
 	default:
-		n.sw.CountDrop(p, vswitch.SocketFailed)
+		n.lost(fl, vswitch.SocketFailed, vswitch.StepHost, fl.rule)
 		n.tcpReset(fl)
 	}
 	n.drop(i)

@@ -18,12 +18,20 @@ type Action struct {
 	Kind    ActionKind
 	Reason  Reason
 	Port    PortID
-	Flow    uint32
-	FlowGen uint32
+	Flow    uint32 // of ActGateway; of ActDrop the rule that ended it, or 0
+	FlowGen uint32 // of ActGateway; of ActDrop the step, or 0 for the reason's own
 }
 
 // Drop is the action that ends a frame under reason r.
 func Drop(r Reason) Action { return Action{Kind: ActDrop, Reason: r} }
+
+// DropBy is Drop by a rule of the gateway's policy, or 0.
+func DropBy(r Reason, rule uint32) Action { return Action{Kind: ActDrop, Reason: r, Flow: rule} }
+
+// DropAt is Drop at a step that is not the reason's own.
+func DropAt(r Reason, at Step) Action {
+	return Action{Kind: ActDrop, Reason: r, FlowGen: uint32(at)}
+}
 
 // Gateway routes what is sent to a bridge's gateway MAC. All calls come from
 // the loop's thread.
@@ -125,8 +133,11 @@ func (s *Switch) upcall(f *Frame) {
 			e.srcGen = p.bridge.fdb.entries[src].generation
 		}
 	}
+	if act.Kind == ActDrop {
+		s.failFrame(f, act.Reason, Step(act.FlowGen), act.Flow)
+	}
 	if !s.apply(f, act) {
-		s.count(p, NoFlow)
+		s.DropFrame(f, NoFlow, 0)
 	}
 }
 
@@ -305,7 +316,7 @@ func (s *Switch) apply(f *Frame, a Action) bool {
 	switch a.Kind {
 	case ActOutput:
 		if r := s.Output(s.port(a.Port), f.B); r != Delivered {
-			s.count(f.In, r)
+			s.DropFrame(f, r, 0)
 		}
 	case ActGateway:
 		if s.capture != nil {

@@ -93,7 +93,7 @@ func (s *Switch) flood(f *Frame) {
 		}
 	}
 	if !out.sent && out.worst != Delivered {
-		s.count(f.In, out.worst)
+		s.DropFrame(f, out.worst, 0)
 	}
 }
 

@@ -38,8 +38,9 @@ type Switch struct {
 	nowNs     int64
 	now32     uint32
 	nextDue   int64
-	shapeDue  int64    // of shapes and of queriers
-	capture   *Capture // nil: none
+	shapeDue  int64     // of shapes and of queriers
+	capture   *Capture  // nil: none
+	failed    *failures // nil: nothing yet
 	spin      spin
 
 	queue  []Token
