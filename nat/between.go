@@ -44,6 +44,13 @@ func (n *NAT) between(f *vswitch.Frame, out *vswitch.Port) vswitch.Action {
 		return pass
 	}
 	i, s := n.lookup(f)
+	if i != none {
+		if a, was := n.wasKilled(i, f); was {
+			return a
+		} else if n.flows[i].kind == kindFree {
+			i = none
+		}
+	}
 	if i != none && n.flows[i].kind == kindPair && n.flows[i].sides[1-s].port != out.ID {
 		n.drop(i) // the address is somebody else's now
 		i = none

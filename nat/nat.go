@@ -81,6 +81,7 @@ type NAT struct {
 	wheel     wheel
 	policyGen uint32
 	hits      map[uint32]*Hits // by rule, of flows that are over
+	log       *FlowLog         // nil: nobody follows flows
 	frags     reassembly
 	pub       publications
 	spills    spillPool
@@ -240,7 +241,15 @@ func (n *NAT) resolve(f *vswitch.Frame) vswitch.Action {
 	if isDHCP(f) && (f.DstMAC().Multicast() || f.In.Bridge().IsGateway(f.Dst())) {
 		return n.dhcp(f)
 	}
-	if i, s := n.lookup(f); i != none && !n.reopens(f, i) && n.stands(i) && (n.flows[i].way != wayRouted || n.rightWay(i, s, f)) {
+	i, s := n.lookup(f)
+	if i != none {
+		if a, was := n.wasKilled(i, f); was {
+			return a
+		} else if n.flows[i].kind == kindFree {
+			return n.open(f)
+		}
+	}
+	if i != none && !n.reopens(f, i) && n.stands(i) && (n.flows[i].way != wayRouted || n.rightWay(i, s, f)) {
 		if f.Class&vswitch.ClassTTL != 0 && !f.In.Bridge().IsGateway(f.Dst()) {
 			n.timeExceeded(f)
 			return vswitch.Drop(vswitch.TTLExceeded)
@@ -429,6 +438,7 @@ func (n *NAT) drop(i uint32) {
 	f := &n.flows[i]
 	n.unlinkTimer(i)
 	n.account(f)
+	n.closed(i)
 	switch f.kind {
 	case kindTCP:
 		n.tcpCleanup(i)

@@ -71,6 +71,7 @@ func (n *NAT) pair(i uint32, f *vswitch.Frame, to side, v verdict) vswitch.Actio
 	n.index(i, 0)
 	n.index(i, 1)
 	n.pairs++
+	n.opened(i)
 	n.Stats.PairFlows++
 	n.arm(i, fl.used+fl.lifetime())
 	if f.Class != 0 {

@@ -64,6 +64,7 @@ func (n *NAT) pingOpen(f *vswitch.Frame, v verdict) vswitch.Action {
 	}
 	n.arm(i, fl.used+pingFor)
 	n.Stats.PingFlows++
+	n.opened(i)
 	n.Deliver(f, i<<1, fl.gen)
 	return consumed
 }

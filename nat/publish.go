@@ -371,6 +371,7 @@ func (n *NAT) publishedFlow(p *publication, from *sockaddr, local addr) uint32 {
 	fl.udp.listener = p.id
 	fl.udp.scope = from.scope()
 	n.Stats.UDPFlows++
+	n.opened(i)
 	return i
 }
 

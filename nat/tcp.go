@@ -72,6 +72,7 @@ type tcpState struct {
 	early   uint32 // first block of segments that came before their turn
 	recent  uint32 // sequence number of the latest of them
 	earlies uint8  // blocks of them
+	again   uint16 // frames that were sent again, up to what fits; for people
 	srtt    int32  // us, of the container; for people
 	sentAt  int64
 	lazyDue int64 // when the acknowledgement that waits is sent at the latest
@@ -155,6 +156,7 @@ func (n *NAT) tcpOpen(f *vswitch.Frame, v verdict) vswitch.Action {
 	n.arm(i, n.sw.Now()+connectLimit)
 	n.tcpWatch(i)
 	n.Stats.TCPOpened++
+	n.opened(i)
 	return consumed
 }
 
@@ -325,6 +327,7 @@ func (n *NAT) tcpAccept(p *vswitch.Port, fd int, client, server, real netip.Addr
 	n.tcpSendSYN(i)
 	n.tcpWatch(i)
 	n.Stats.TCPAccepted++
+	n.opened(i)
 	return true
 }
 
@@ -458,6 +461,7 @@ func (n *NAT) tcpGone(i uint32) bool {
 // and lets the record linger.
 func (n *NAT) tcpFinish(i uint32) {
 	fl := &n.flows[i]
+	n.closed(i)
 	sysClose(int(fl.fd))
 	fl.fd = -1
 	fl.state = lingers

@@ -108,6 +108,7 @@ func (n *NAT) tcpPumpOne(i uint32) (more, ok bool) {
 		}
 	} else {
 		n.Stats.TCPRetransmits++
+		t.again += min(1, ^t.again)
 		t.sentAt = 0 // Karn: an acknowledgement now says nothing about time
 	}
 	if fl.due == 0 || t.probe {

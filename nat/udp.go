@@ -76,6 +76,7 @@ func (n *NAT) udpOpen(f *vswitch.Frame, v verdict) vswitch.Action {
 		fl.set(fHostLoop)
 	}
 	n.Stats.UDPFlows++
+	n.opened(i)
 	if f.Class != 0 {
 		n.Deliver(f, i<<1, fl.gen)
 		return consumed
