@@ -27,6 +27,9 @@ type Flow struct {
 
 var stateNames = [...]string{"connecting", "syn_received", "syn_sent", "established", "lingering"}
 
+// FlowStates are the states that a flow may be in.
+func FlowStates() []string { return append(stateNames[:], "closing", "assured", "unreplied") }
+
 // Flows lists all flows. It runs on the switch's thread.
 func (n *NAT) Flows() []Flow {
 	out := make([]Flow, 0, n.used)

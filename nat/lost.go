@@ -38,8 +38,11 @@ func fill(k *vswitch.FailureKey, fl *flow, s int, inbound bool) (srcPort uint16)
 	sd := &fl.sides[s]
 	k.IP, k.V6, k.Proto, k.Inbound = true, fl.v6, fl.proto, inbound
 	if inbound {
-		k.Src, k.Dst, k.DstPort = sd.remote, sd.local, sd.lport
-		return sd.rport
+		k.Src, k.Dst, k.DstPort, srcPort = sd.remote, sd.local, sd.lport, sd.rport
+		if fl.has(fInbound) && !fl.has(fOtherFamily) { // who it really is, not whom the container sees
+			k.Src, srcPort = fl.sides[1].remote, fl.sides[1].rport
+		}
+		return srcPort
 	}
 	k.Src, k.Dst, k.DstPort = sd.local, sd.remote, sd.rport
 	return sd.lport
@@ -54,8 +57,8 @@ func (n *NAT) told(fl *flow, e extendedErr, remote addr, rport uint16) {
 	case unix.ECONNREFUSED, unix.EACCES, unix.EPERM:
 		k.Reason = vswitch.Refused
 	case unix.EHOSTUNREACH, unix.ENETUNREACH, unix.EHOSTDOWN, unix.ENONET:
-		if e.origin == soEEOriginICMP && e.typ != 3 || e.origin == soEEOriginIC6 && e.typ != 1 {
-			return // a hop limit: the hops of a traceroute are no failures
+		if e.hopLimit() {
+			return // no failure
 		}
 		k.Reason = vswitch.NoRoute
 	default:

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 
@@ -113,6 +114,7 @@ protection from it. tapswitch join puts containers of others on the switch.`,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(upCommand(), downCommand(), reloadCommand(), demoCommand(), demoProbeCommand(), runCommand(), execCommand(), joinCommand(), leaveCommand(),
 		stopCommand(), removeCommand(), killCommand(), logsCommand(), waitCommand(), psCommand(), inspectCommand(), containerCommand(), networkCommand(), ruleCommand(), routeCommand(), egressCommand(), traceCommand(), verifyCommand(), dialCommand(), updateCommand(), captureCommand(), hookCommand(), dockerPluginCommand(), portCommand(), publishCommand(), unpublishCommand(),
+		neighCommand(), dnsCommand(), whyCommand(), monitorCommand(),
 		statusCommand(), dropCommand(), flowCommand(), fdbCommand(), configCommand(), versionCommand(), doctorCommand())
 	walk(root, func(c *cobra.Command) {
 		if c.Args != nil {
@@ -145,8 +147,10 @@ func connect() (*client.Client, error) {
 }
 
 // printJSON prints v for programs.
-func printJSON(v any) error {
-	e := json.NewEncoder(os.Stdout)
+func printJSON(v any) error { return writeJSON(os.Stdout, v) }
+
+func writeJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
 	return e.Encode(v)
 }

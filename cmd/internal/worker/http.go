@@ -73,7 +73,7 @@ func handler(e *engine.Engine, c *client, level *slog.LevelVar) http.Handler {
 	route("POST /v1/networks/prune", func(*http.Request) (any, error) { return e.PruneNetworks(), nil })
 	route("GET /v1/fdb", func(*http.Request) (any, error) { return e.FDB(), nil })
 	route("GET /v1/groups", func(*http.Request) (any, error) { return e.GroupMembers(), nil })
-	route("GET /v1/flows", func(*http.Request) (any, error) { return e.Flows(), nil })
+	seeing(mux, route, e)
 	containers(route, e)
 	policies(route, e)
 	joins(route, e)
