@@ -38,7 +38,7 @@ func (n *NAT) between(f *vswitch.Frame, out *vswitch.Port) vswitch.Action {
 			return pass // an error about a flow that passes
 		}
 		q := n.neighbours(f, out, 0)
-		if r := n.judge(&q, nil); !r.ok {
+		if r := n.judge(&q, n.sw.Trace()); !r.ok {
 			return n.denied(f, r)
 		}
 		return pass
@@ -56,6 +56,7 @@ func (n *NAT) between(f *vswitch.Frame, out *vswitch.Port) vswitch.Action {
 		i = none
 	}
 	if i != none && n.stands(i) && n.rightWay(i, s, f) {
+		n.traceFlow(i)
 		a := vswitch.Action{Kind: vswitch.ActGateway, Flow: i<<1 | uint32(s), FlowGen: n.flows[i].gen}
 		if f.Class != 0 {
 			n.Deliver(f, a.Flow, a.FlowGen)
@@ -64,7 +65,7 @@ func (n *NAT) between(f *vswitch.Frame, out *vswitch.Port) vswitch.Action {
 		return a
 	}
 	q := n.neighbours(f, out, f.DstPort())
-	r := n.judge(&q, nil)
+	r := n.judge(&q, n.sw.Trace())
 	v := verdict{kind: verdictBridged, way: wayBridge, rule: r.rule, out: out}
 	if !r.ok {
 		v = n.answer(f, verdict{way: wayBridge, reason: r.reason, reply: r.reply, rule: r.rule, out: out})

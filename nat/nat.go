@@ -254,6 +254,7 @@ func (n *NAT) resolve(f *vswitch.Frame) vswitch.Action {
 			n.timeExceeded(f)
 			return vswitch.Drop(vswitch.TTLExceeded)
 		}
+		n.traceFlow(i)
 		a := vswitch.Action{Kind: vswitch.ActGateway, Flow: i<<1 | uint32(s), FlowGen: n.flows[i].gen}
 		if f.Class != 0 {
 			n.Deliver(f, a.Flow, a.FlowGen)

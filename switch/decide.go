@@ -119,6 +119,9 @@ func (s *Switch) refresh(f *Frame, e *cacheEntry) bool {
 func (s *Switch) upcall(f *Frame) {
 	p := f.In
 	p.Stats.Upcalls++
+	if s.live != nil {
+		s.liveBegin(f)
+	}
 	act, src := s.decide(f)
 	if (act.Kind == ActFlood || act.Kind == ActGroup) && s.goesAround(p, src) {
 		act = Drop(Loop)
@@ -138,6 +141,9 @@ func (s *Switch) upcall(f *Frame) {
 	}
 	if !s.apply(f, act) {
 		s.DropFrame(f, NoFlow, 0)
+	}
+	if s.trace != nil {
+		s.liveEnd(f, act)
 	}
 }
 
@@ -171,16 +177,24 @@ func (s *Switch) decide(f *Frame) (Action, uint32) {
 	if p.blockedUntil > s.now32 {
 		return Drop(Loop), fdbNone
 	}
+	r := Delivered
 	if !p.Spoof {
-		if r := p.guard(f); r != Delivered {
-			return Drop(r), fdbNone
-		}
+		r = p.guard(f)
+	}
+	if s.trace != nil {
+		s.traceGuard(f, r)
+	}
+	if r != Delivered {
+		return Drop(r), fdbNone
 	}
 	i := s.learn(p, src)
 	if p.blockedUntil > s.now32 {
 		return Drop(Loop), fdbNone
 	}
 	if dst == br.MAC {
+		if s.trace != nil {
+			s.trace.Add("fdb", "%s is the gateway of network %s", dst, br.Name)
+		}
 		if f.EtherType == EtherARP {
 			return s.arp(f), i
 		}
@@ -199,9 +213,15 @@ func (s *Switch) decide(f *Frame) (Action, uint32) {
 	alone := br.NoICC && f.Class&ClassNeighbour == 0
 	asks := br.Ask && f.IP() && f.Class&ClassNeighbour == 0 && s.gateway != nil
 	if alone && (!asks || dst.Multicast()) {
+		if s.trace != nil {
+			s.trace.Add("icc", "network %s keeps its containers apart", br.Name)
+		}
 		return Drop(ICC), i
 	}
 	if dst.Multicast() {
+		if s.trace != nil {
+			s.trace.Add("flood", "%s: a group, or all of network %s", dst, br.Name)
+		}
 		if asks && !forGroup(f, br) {
 			return Drop(UnicastInGroup), i
 		}
@@ -209,12 +229,18 @@ func (s *Switch) decide(f *Frame) (Action, uint32) {
 	}
 	at := br.fdb.find(dst, s.now32)
 	if at == fdbNone {
+		if s.trace != nil {
+			s.trace.Add("fdb", "no interface of network %s holds %s", br.Name, dst)
+		}
 		if br.trusted > 0 && !alone {
 			return Action{Kind: ActFlood}, i
 		}
 		return Drop(UnknownMAC), i
 	}
 	out := br.fdb.entries[at].port
+	if s.trace != nil {
+		s.trace.Add("fdb", "%s is on %s", dst, s.port(out).Name)
+	}
 	if out == p.ID {
 		return Drop(Reflected), i
 	}

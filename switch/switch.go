@@ -41,6 +41,8 @@ type Switch struct {
 	shapeDue  int64     // of shapes and of queriers
 	capture   *Capture  // nil: none
 	failed    *failures // nil: nothing yet
+	live      *Live     // nil: nobody follows packets
+	trace     *Trace    // of the packet that is decided about, if it is followed
 	spin      spin
 
 	queue  []Token

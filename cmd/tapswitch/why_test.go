@@ -90,7 +90,9 @@ func TestWhyPending(t *testing.T) {
 	eventually(t, "it is told of", func() bool {
 		var all []api.Failure
 		l.json(&all, "why", "c1", "--json")
-		return slices.ContainsFunc(all, func(f api.Failure) bool { return f.To == "192.0.2.77:80" && f.Step == "outside" && f.Reason == "no-answer" && f.Pending })
+		return slices.ContainsFunc(all, func(f api.Failure) bool {
+			return f.To == "192.0.2.77:80" && f.Step == "outside" && f.Reason == "no-answer" && f.Pending
+		})
 	})
 	eventually(t, "its end", func() bool {
 		var all []api.Failure

@@ -26,6 +26,7 @@
 //	why.go      what came to nothing, to be asked for later
 //	questions.go  what DNS was asked, and what became of it
 //	flows.go    flows listed and ended
+//	live.go     real packets, followed through the steps of their decision
 //	events.go   what happens, as it happens, to those who follow
 //	neigh.go    who is where on which network
 //	dial.go        containers reached from the host without a published port
@@ -99,6 +100,7 @@ type Engine struct {
 	memory     memory
 	questions  questionLog
 	events     events
+	live       liveHub
 	socks      net.Listener // under applying
 	socksAt    string
 	order      uint64

@@ -40,6 +40,15 @@ func seeing(mux *http.ServeMux, route func(string, func(*http.Request) (any, err
 		}
 		return e.KillFlows(req)
 	})
+	mux.HandleFunc("GET /v1/trace/live", func(w http.ResponseWriter, r *http.Request) {
+		l, err := e.WatchLive(r.FormValue("filter"))
+		if err != nil {
+			answer(w, nil, err)
+			return
+		}
+		defer e.UnwatchLive(l)
+		lines(w, r, e, l.Traces(), func(*json.Encoder) error { return nil })
+	})
 	mux.HandleFunc("GET /v1/events", func(w http.ResponseWriter, r *http.Request) { follow(w, r, e) })
 }
 
