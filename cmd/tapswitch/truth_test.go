@@ -10,6 +10,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"tapswitch/cmd/internal/api"
+	"tapswitch/cmd/internal/client"
 )
 
 //go:embed testdata/truth.txt
@@ -34,7 +37,7 @@ func (r truth) name() string {
 }
 
 // Each row of the truth table holds over real namespaces, on one thread and on
-// three, and `rule test` says of each what is.
+// three, and `trace` says of each what is.
 func TestTruthTable(t *testing.T)              { truthTables(t, 1) }
 func TestTruthTableAcrossThreads(t *testing.T) { truthTables(t, 3) }
 
@@ -100,16 +103,29 @@ func (l *lab) hold(r truth) {
 	if r.from == "host" || r.from == "remote" {
 		return
 	}
-	to := map[bool]string{true: "[" + r.to + "]", false: r.to}[strings.Contains(r.to, ":")]
-	if r.how == "ping" {
-		to += "/icmp"
-	} else {
-		to += ":" + r.port + "/" + r.how
+	l.traced(r)
+}
+
+// traced asks what `trace` and `rule test` ask: that says what is, where the
+// packet ends, and for which reason it gets nowhere.
+func (l *lab) traced(r truth) {
+	req := api.TraceRequest{From: r.from, To: r.to, Proto: map[bool]string{true: "icmp", false: r.how}[r.how == "ping"]}
+	if r.port != "" {
+		n, _ := strconv.ParseUint(r.port, 10, 16)
+		req.Port = uint16(n)
 	}
-	x := l.try("rule", "test", r.from, to)
-	verdict, _, _ := strings.Cut(strings.TrimSpace(x.out), ":")
-	if want := map[string]string{"yes": "accept", "no": "drop", "told": "reject", "shut": "accept"}[r.want]; verdict != want {
-		l.t.Errorf("line %d: rule test %s %s: %q (%s), want %s", r.line, r.from, to, verdict, x.err, want)
+	var t api.Trace
+	if err := (&client.Client{Socket: l.socket}).Do("POST", "/trace", req, &t); err != nil {
+		l.t.Errorf("line %d: trace from %s to %s %s: %v", r.line, r.from, r.name(), r.how, err)
+		return
+	}
+	want := map[string]string{"yes": "accept", "no": "drop", "told": "reject", "shut": "accept"}[r.want]
+	if t.Verdict != want {
+		l.t.Errorf("line %d: trace from %s to %s %s: %s (%s), want %s", r.line, r.from, r.name(), r.how, t.Verdict, t.Reason, want)
+	}
+	accepted := t.Verdict == "accept"
+	if accepted != (t.Reaches != "") || accepted != (t.Reason == "") || !accepted && t.Why == "" || len(t.Steps) == 0 && t.Reason != "internal" {
+		l.t.Errorf("line %d: trace from %s to %s %s explains nothing: %+v", r.line, r.from, r.name(), r.how, t)
 	}
 }
 
