@@ -73,7 +73,11 @@ func eventText(x *api.Event) string {
 		}
 		return fmt.Sprintf("flow closed (%s) %s", x.End, flowLine(x.Flow))
 	case "drop", "limit":
-		return fmt.Sprintf("%s %s: %d frames: %s: %s", x.Type, x.Interface, x.Count, x.Reason, x.Why)
+		frames := "frames"
+		if x.Count == 1 {
+			frames = "frame"
+		}
+		return fmt.Sprintf("%s %s: %d %s: %s: %s", x.Type, x.Interface, x.Count, frames, x.Reason, x.Why)
 	case "dns":
 		q := x.Question
 		return fmt.Sprintf("dns %s: %s %s: %s by %s in %.1f ms", or(q.Container, q.Client), q.Type, q.Name, q.Rcode, answeredBy(q), q.TookMs)

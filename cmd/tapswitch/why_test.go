@@ -127,7 +127,9 @@ func TestMonitor(t *testing.T) {
 	all.expect("container c1 joined third: c1:eth1 ")
 	all.expect("container c1 left third: c1:eth1")
 	all.expect("network third removed")
-	all.expect("drop c1:eth0: 1 frames: isolated")
+	all.expect("drop c1:eth0: 1 frame: isolated")
+	b.ok("reload")
+	all.expect("config applied")
 	b.ok("rm", "-f", "c1")
 	var types []string
 	for {
