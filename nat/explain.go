@@ -148,3 +148,33 @@ func neighbour(br *vswitch.Bridge, a netip.Addr) *vswitch.Port {
 	}
 	return nil
 }
+
+// ExplainInbound is Explain for a client, outside or on the host, of what is
+// published as id.
+func (n *NAT) ExplainInbound(id uint32, client netip.Addr) Explanation {
+	t := new(Trace)
+	p := n.pub.byID(id)
+	if p == nil {
+		t.Add("listener", "it has just been closed")
+		return Explanation{t.Steps, Rejected, vswitch.Refused, noRule, ""}
+	}
+	t.Add("listener", "%s leads to %s port %d", p.Host, p.Port.Name, p.ContainerPort)
+	server, seen, ok := n.inbound(p, netip.AddrPortFrom(client, 1))
+	if !ok {
+		t.Add("nat", "the container has no address that the client could be led to, or no port is left")
+		return Explanation{t.Steps, Rejected, vswitch.FlowLimit, noRule, ""}
+	}
+	q := packet{from: n.client(client), to: party{port: p.Port, addr: server}, way: wayInbound, proto: p.Proto, port: p.ContainerPort}
+	r := n.judge(&q, t)
+	switch {
+	case r.ok && seen.Addr() == client:
+		t.Add("nat", "to %s, which sees the client's own address", server)
+	case r.ok:
+		t.Add("nat", "to %s, which sees %s as the client", server, seen.Addr())
+	case p.Proto == vswitch.ProtoTCP: // the host's kernel has accepted it already
+		return Explanation{t.Steps, Rejected, r.reason, r.rule, ""}
+	default:
+		return Explanation{t.Steps, Dropped, r.reason, r.rule, ""}
+	}
+	return Explanation{t.Steps, Accepted, vswitch.Delivered, r.rule, p.Port.Name}
+}

@@ -22,13 +22,15 @@ func traceCommand() *cobra.Command {
 		Use: "trace --from CONTAINER[:IF] --to ADDRESS|NAME[:PORT][/PROTO] | --live [FILTER]", Short: "Follow a packet that is not sent, or real ones",
 		Long: `Follow the first packet of a flow that is not opened: which interface, which rule, which route, which translation, and what
 becomes of it. It is decided by the code that decides about real packets. Without a port it is an echo request. It exits 0
-if the packet is accepted, 1 if it is dropped or rejected.
+if the packet is accepted, 1 if it is dropped or rejected. From host, or from an address outside, it is a client of a published
+port: --to is then an address of the host with the port there, or a container with its own port.
 
 With --live real packets are followed as they come: those that FILTER takes (as capture's) and that are decided about, which is
 the first of each flow and whatever is never remembered (SYN, FIN, ARP, what the gateway refuses). What is too much for the reader
 is counted; traffic never waits for it.`,
 		Example: `  tapswitch trace --from web --to db:5432
   tapswitch trace --from web --to 192.0.2.1:53/udp --json
+  tapswitch trace --from 198.51.100.7 --to web:80
   tapswitch trace --live host 172.17.0.2 and tcp port 5432`,
 		RunE: func(_ *cobra.Command, args []string) error {
 			switch {
@@ -57,7 +59,7 @@ is counted; traffic never waits for it.`,
 		},
 	}
 	fl := cmd.Flags()
-	fl.StringVar(&from, "from", "", "`CONTAINER[:IF]` that would send it")
+	fl.StringVar(&from, "from", "", "`CONTAINER[:IF]` that would send it, or host, or the address of a client outside")
 	fl.StringVar(&to, "to", "", "`ADDRESS|NAME[:PORT][/PROTO]` it would be for; gateway is the default route's")
 	fl.BoolVar(&live, "live", false, "follow real packets that FILTER takes")
 	fl.BoolVar(&asJSON, "json", false, "as JSON")

@@ -100,16 +100,17 @@ func (l *lab) hold(r truth) {
 	if want := map[bool]string{true: "told", false: r.want}[r.want == "shut"]; got != want {
 		l.t.Errorf("line %d: %s -> %s %s: %s (exit code %d), want %s\n%s", r.line, r.from, r.name(), r.how, or(got, "?"), c.ProcessState.ExitCode(), r.want, out)
 	}
-	if r.from == "host" || r.from == "remote" {
-		return
-	}
 	l.traced(r)
 }
 
 // traced asks what `trace` and `rule test` ask: that says what is, where the
 // packet ends, and for which reason it gets nowhere.
 func (l *lab) traced(r truth) {
-	req := api.TraceRequest{From: r.from, To: r.to, Proto: map[bool]string{true: "icmp", false: r.how}[r.how == "ping"]}
+	from := r.from
+	if from == "remote" {
+		from = map[bool]string{true: "2001:db8::2", false: "192.0.2.2"}[strings.Contains(r.to, ":")]
+	}
+	req := api.TraceRequest{From: from, To: r.to, Proto: map[bool]string{true: "icmp", false: r.how}[r.how == "ping"]}
 	if r.port != "" {
 		n, _ := strconv.ParseUint(r.port, 10, 16)
 		req.Port = uint16(n)

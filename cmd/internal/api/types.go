@@ -152,7 +152,7 @@ type Egress struct {
 
 // TraceRequest asks what would become of the first packet of a flow.
 type TraceRequest struct {
-	From  string `json:"from"`            // a container, or container:interface
+	From  string `json:"from"`            // a container, or container:interface; host, or an address outside
 	To    string `json:"to"`              // an address, a container's name, or any name
 	Port  uint16 `json:"port,omitempty"`  // 0 for icmp
 	Proto string `json:"proto,omitempty"` // tcp, udp, icmp; default: tcp with a port, icmp without

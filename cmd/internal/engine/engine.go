@@ -17,18 +17,19 @@
 //	gateway.go     which network has the default route; options of one endpoint
 //	policy.go      who may talk to whom: rules, routes, egress policies
 //	trace.go       what would become of a packet, and expectations of that
+//	trace_inbound.go  the same for clients of published ports
 //	guest.go       containers on the network of another
 //	shape.go       rates, delay and loss of a container
 //	capture.go     captures: who watches (capture_fate.go: what became of a frame, capture_owner.go: whose
 //	               it is, capture_view.go: what is written, capture_past.go: what is kept)
 //	mirror.go      containers reached at loopback addresses of the host
 //	groups.go      multicast groups and who asked for them
-//	why.go      what came to nothing, to be asked for later
-//	questions.go  what DNS was asked, and what became of it
-//	flows.go    flows listed and ended
-//	live.go     real packets, followed through the steps of their decision
-//	events.go   what happens, as it happens, to those who follow
-//	neigh.go    who is where on which network
+//	why.go         what came to nothing, to be asked for later
+//	questions.go   what DNS was asked, and what became of it
+//	flows.go       flows listed and ended
+//	live.go        real packets, followed through the steps of their decision
+//	events.go      what happens, as it happens, to those who follow
+//	neigh.go       who is where on which network
 //	dial.go        containers reached from the host without a published port
 //	links.go       --link: hosts entries and environment
 //	datapath.go    the switch's shards and their gateways

@@ -65,10 +65,9 @@ func (m *memory) hear(name string, addrs []netip.Addr) {
 
 // nameOf is a container's name, or what DNS has told.
 func (e *Engine) nameOf(a netip.Addr) string {
-	for _, list := range e.table.Load().reverse {
+	for network, list := range e.table.Load().reverse {
 		if n, is := list[a]; is {
-			n, _, _ = strings.Cut(n, ".")
-			return n
+			return strings.TrimSuffix(n, "."+network)
 		}
 	}
 	e.memory.mu.Lock()
