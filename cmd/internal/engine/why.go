@@ -101,7 +101,7 @@ func (e *Engine) Why(name string, last int) ([]api.Failure, error) {
 		})
 		for i := range raw {
 			f := &raw[i]
-			all = append(all, e.failure(f, e.seat(names, seatAt{shard, f.Port, f.Gen}), base))
+			all = append(all, e.failure(f, e.nameSeat(names, seatAt{shard, f.Port, f.Gen}), base))
 		}
 		for _, f := range e.listFlows(shard, func(f *nat.Flow) bool { return f.State == "connecting" && f.Age > pendingAfter }) {
 			all = append(all, e.pending(f, base+now))
@@ -142,9 +142,9 @@ func (e *Engine) remembers(name string) bool {
 	return known
 }
 
-// seat finds a port's names among those that are there, else among those that
+// nameSeat finds a port's names among those that are there, else among those that
 // were.
-func (e *Engine) seat(there map[seatAt]seatName, at seatAt) seatName {
+func (e *Engine) nameSeat(there map[seatAt]seatName, at seatAt) seatName {
 	if s, is := there[at]; is {
 		return s
 	}
