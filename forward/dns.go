@@ -52,6 +52,9 @@ type DNSConfig struct {
 	// Told hears which addresses upstreams have given for a name, and for how long.
 	// Nil: nobody does.
 	Told func(bridge, name string, addrs []netip.Addr, ttl time.Duration)
+	// Answered hears what became of each question that was understood, when it is
+	// over. It is called from the goroutine that asked. Nil: nobody does.
+	Answered func(Answered)
 	// Split names other upstreams for a name; none for the ordinary ones. Nil: for
 	// no name.
 	Split func(name string) []netip.AddrPort
@@ -80,8 +83,10 @@ type DNS struct {
 	closed      func(bridge string) bool
 	allowed     func(bridge, name string) bool
 	told        func(bridge, name string, addrs []netip.Addr, ttl time.Duration)
+	answered    func(Answered)
 	split       func(name string) []netip.AddrPort
 	cache       *dnsCache
+	asked       askedUpstreams
 	timeout     time.Duration
 	maxInflight int64
 	dial        func(ctx context.Context, network, address string) (net.Conn, error)
@@ -113,6 +118,7 @@ func NewDNS(c DNSConfig) *DNS {
 		closed:      c.Closed,
 		allowed:     c.Allowed,
 		told:        c.Told,
+		answered:    c.Answered,
 		split:       c.Split,
 		timeout:     c.Timeout,
 		maxInflight: int64(c.MaxInflight),
@@ -184,23 +190,39 @@ func (d *DNS) Answer(ctx context.Context, bridge string, udp bool, query []byte,
 		d.stats.failed.Add(1)
 		return pack(query, newReply(&q, dns.RcodeBadVers), limit)
 	}
-	if r := d.answerLocal(bridge, &q); r != nil {
+	name := strings.ToLower(strings.TrimSuffix(q.Question[0].Name, "."))
+	a := Answered{Bridge: bridge, Name: name, Type: dns.Type(q.Question[0].Qtype).String()}
+	begin := time.Now()
+	reply = d.answer(ctx, bridge, name, &q, query, limit, &a)
+	if d.answered != nil {
+		a.Took, a.Rcode = time.Since(begin), rcodeName(reply)
+		d.answered(a)
+	}
+	return reply
+}
+
+// answer is Answer for a question that was understood; a notes by whom.
+func (d *DNS) answer(ctx context.Context, bridge, name string, q *dns.Msg, query []byte, limit int, a *Answered) (reply []byte) {
+	if r := d.answerLocal(bridge, q); r != nil {
 		d.stats.local.Add(1)
+		a.By = ByLocal
 		return pack(query, r, limit)
 	}
 	if d.closed != nil && d.closed(bridge) {
 		d.stats.failed.Add(1)
-		return pack(query, newReply(&q, dns.RcodeServerFailure), limit)
+		a.By = ByInternal
+		return pack(query, newReply(q, dns.RcodeServerFailure), limit)
 	}
-	name := strings.ToLower(strings.TrimSuffix(q.Question[0].Name, "."))
 	if d.allowed != nil && !d.allowed(bridge, name) {
 		d.stats.refused.Add(1)
-		return pack(query, newReply(&q, dns.RcodeRefused), limit)
+		a.By = ByPolicy
+		return pack(query, newReply(q, dns.RcodeRefused), limit)
 	}
-	if reply = d.cache.get(&q, query, limit); reply != nil {
+	if reply = d.cache.get(q, query, limit); reply != nil {
 		d.stats.cached.Add(1)
+		a.By = ByCache
 	} else {
-		reply = d.forward(ctx, &q, query, limit)
+		reply = d.forward(ctx, q, query, limit, a)
 	}
 	if d.told != nil {
 		if addrs, ttl := told(reply); len(addrs) > 0 {

@@ -27,10 +27,11 @@ var (
 // forward asks the upstreams in order, with the client's own message, so that
 // flags and EDNS options reach them as they are. An upstream that fails,
 // refuses or is silent is passed over; any other reply is final, NXDOMAIN too.
-func (d *DNS) forward(ctx context.Context, q *dns.Msg, query []byte, limit int) []byte {
+func (d *DNS) forward(ctx context.Context, q *dns.Msg, query []byte, limit int, a *Answered) []byte {
 	if d.inflight.Add(1) > d.maxInflight {
 		d.inflight.Add(-1)
 		d.stats.refused.Add(1)
+		a.By = ByLimit
 		d.log.Debug("dns: query refused: too many wait for an upstream", "limit", d.maxInflight)
 		return pack(query, newReply(q, dns.RcodeRefused), limit)
 	}
@@ -43,23 +44,29 @@ func (d *DNS) forward(ctx context.Context, q *dns.Msg, query []byte, limit int) 
 		}
 	}
 	for _, up := range upstreams[:min(len(upstreams), dnsMaxUpstreams)] {
+		begin := time.Now()
 		reply, err := d.exchange(ctx, up, query)
 		if ctx.Err() != nil {
 			break
 		}
+		d.asked.note(up, reply, err, time.Since(begin))
 		if err != nil {
+			a.TimedOut = a.TimedOut || timedOut(err)
 			d.log.Debug("dns: upstream did not answer", "upstream", up, "name", q.Question[0].Name, "err", err)
 			continue
 		}
 		if rcode := rcodeOf(reply); rcode == dns.RcodeServerFailure || rcode == dns.RcodeRefused {
+			a.Upstream = up
 			d.log.Debug("dns: upstream failed", "upstream", up, "name", q.Question[0].Name, "rcode", dns.RcodeToString[rcode])
 			continue
 		}
 		d.stats.forwarded.Add(1)
+		a.By, a.Upstream, a.TimedOut = ByUpstream, up, false
 		d.cache.put(q, reply)
 		return finish(q, query, reply, limit)
 	}
 	d.stats.failed.Add(1)
+	a.By = ByNobody
 	d.log.Debug("dns: no upstream answered", "upstreams", len(upstreams), "name", q.Question[0].Name)
 	return pack(query, newReply(q, dns.RcodeServerFailure), limit)
 }

@@ -19,7 +19,7 @@ func sprintf(format string, args ...any) string { return fmt.Sprintf(format, arg
 func (n *NAT) Between(f *vswitch.Frame, out *vswitch.Port) vswitch.Action {
 	a := n.between(f, out)
 	if a.Kind == vswitch.ActDrop {
-		n.sw.CountDrop(f.In, a.Reason)
+		n.sw.DropFrameAt(f, a.Reason, vswitch.Step(a.FlowGen), a.Flow)
 		return consumed
 	}
 	return a
@@ -38,17 +38,25 @@ func (n *NAT) between(f *vswitch.Frame, out *vswitch.Port) vswitch.Action {
 			return pass // an error about a flow that passes
 		}
 		q := n.neighbours(f, out, 0)
-		if r := n.judge(&q, nil); !r.ok {
+		if r := n.judge(&q, n.sw.Trace()); !r.ok {
 			return n.denied(f, r)
 		}
 		return pass
 	}
 	i, s := n.lookup(f)
+	if i != none {
+		if a, was := n.wasKilled(i, f); was {
+			return a
+		} else if n.flows[i].kind == kindFree {
+			i = none
+		}
+	}
 	if i != none && n.flows[i].kind == kindPair && n.flows[i].sides[1-s].port != out.ID {
 		n.drop(i) // the address is somebody else's now
 		i = none
 	}
 	if i != none && n.stands(i) && n.rightWay(i, s, f) {
+		n.traceFlow(i)
 		a := vswitch.Action{Kind: vswitch.ActGateway, Flow: i<<1 | uint32(s), FlowGen: n.flows[i].gen}
 		if f.Class != 0 {
 			n.Deliver(f, a.Flow, a.FlowGen)
@@ -57,7 +65,7 @@ func (n *NAT) between(f *vswitch.Frame, out *vswitch.Port) vswitch.Action {
 		return a
 	}
 	q := n.neighbours(f, out, f.DstPort())
-	r := n.judge(&q, nil)
+	r := n.judge(&q, n.sw.Trace())
 	v := verdict{kind: verdictBridged, way: wayBridge, rule: r.rule, out: out}
 	if !r.ok {
 		v = n.answer(f, verdict{way: wayBridge, reason: r.reason, reply: r.reply, rule: r.rule, out: out})
@@ -124,7 +132,7 @@ func (n *NAT) denied(f *vswitch.Frame, r ruling) vswitch.Action {
 	if f.FragOff == 0 {
 		n.refuse(f, r.reply)
 	}
-	return vswitch.Drop(r.reason)
+	return vswitch.DropBy(r.reason, r.rule)
 }
 
 // headed says whether a first fragment holds the transport header that it is

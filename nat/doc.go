@@ -22,6 +22,9 @@
 //	icmp.go       errors towards the container
 //	errqueue.go   errors from the host's kernel
 //	publish.go    host listeners towards a container
+//	kill.go       flows are listed, and ended by command
+//	flowlog.go    flows as they open and end, for whoever follows them
+//	lost.go       what came to nothing, to be asked for later
 //
 // There is no TCP stack: a connection is two half-connections with sequence
 // numbers mapped between them, and bytes wait in the host socket's own buffers

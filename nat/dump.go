@@ -3,6 +3,7 @@ package nat
 import (
 	"net/netip"
 
+	"golang.org/x/sys/unix"
 	"tapswitch/switch"
 )
 
@@ -18,9 +19,16 @@ type Flow struct {
 	Age           int64 // ns
 	Packets       [2]uint64
 	Bytes         [2]uint64 // sent by the container, sent to it
+	Rule          uint32    // that let it pass, or 0
+
+	RTT, HostRTT         int64  // ns, of TCP: to the container, and to the peer as the host's kernel has it
+	Retrans, HostRetrans uint32 // of TCP: sent again to the container, and to the peer
 }
 
 var stateNames = [...]string{"connecting", "syn_received", "syn_sent", "established", "lingering"}
+
+// FlowStates are the states that a flow may be in.
+func FlowStates() []string { return append(stateNames[:], "closing", "assured", "unreplied") }
 
 // Flows lists all flows. It runs on the switch's thread.
 func (n *NAT) Flows() []Flow {
@@ -46,7 +54,7 @@ func (n *NAT) FlowOf(ref, gen uint32) (Flow, bool) {
 
 func (n *NAT) describe(f *flow) Flow {
 	a, b := &f.sides[0], &f.sides[1]
-	d := Flow{Proto: f.proto, Port: a.port, Inbound: f.has(fInbound), Age: n.sw.Now() - f.created, Packets: f.packets, Bytes: f.bytes,
+	d := Flow{Proto: f.proto, Port: a.port, Rule: f.rule, Inbound: f.has(fInbound), Age: n.sw.Now() - f.created, Packets: f.packets, Bytes: f.bytes,
 		Local: netip.AddrPortFrom(a.local.netip(f.v6), a.lport), Remote: netip.AddrPortFrom(a.remote.netip(f.v6), a.rport)}
 	fd := f.fd
 	ks := f.kindState()
@@ -69,6 +77,20 @@ func (n *NAT) describe(f *flow) Flow {
 	v6 := d.Host.IsValid() && d.Host.Addr().Is6()
 	d.Peer = netip.AddrPortFrom(b.remote.netip(v6), b.rport)
 	return d
+}
+
+// measure adds what the host's kernel knows of a TCP connection, which takes a
+// system call (tcp(7), TCP_INFO).
+func (n *NAT) measure(f *flow, d *Flow) {
+	if f.kind != kindTCP {
+		return
+	}
+	d.RTT, d.Retrans = int64(f.tcp.srtt)*1000, uint32(f.tcp.again)
+	if f.fd >= 0 && !f.has(fLocal) {
+		if i, err := unix.GetsockoptTCPInfo(int(f.fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
+			d.HostRTT, d.HostRetrans = int64(i.Rtt)*1000, i.Total_retrans
+		}
+	}
 }
 
 func replied(f *flow) string {

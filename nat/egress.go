@@ -59,31 +59,31 @@ func (p *Policy) egress(q *packet, t *Trace) ruling {
 	no := deny(RuleEgress, vswitch.Egress, replyRefused)
 	switch {
 	case e.Mode == EgressNone:
-		t.add("egress", "%s: nothing outside", e.Name)
+		t.Add("egress", "%s: nothing outside", e.Name)
 		return no
 	case e.Mode == EgressInternet:
 		if q.way == wayHost || private(q.to.addr) {
-			t.add("egress", "%s: neither the host nor private ranges", e.Name)
+			t.Add("egress", "%s: neither the host nor private ranges", e.Name)
 			return no
 		}
-		t.add("egress", "%s: a public address", e.Name)
+		t.Add("egress", "%s: a public address", e.Name)
 		return allow(noRule)
 	}
 	for _, a := range e.Allow {
 		if a.Prefix.Contains(q.to.addr) && covers(a.Proto, a.Ports, q.proto, q.port) {
-			t.add("egress", "%s holds %s", e.Name, a.Prefix)
+			t.Add("egress", "%s holds %s", e.Name, a.Prefix)
 			return allow(RuleEgress)
 		}
 	}
 	if e.Named != nil {
 		if name := e.Named(q.from.name(), q.to.addr, q.proto, q.port, q.named); name != "" {
-			t.add("egress", "%s holds %s, which our DNS has answered with this address", e.Name, name)
+			t.Add("egress", "%s holds %s, which our DNS has answered with this address", e.Name, name)
 			r := allow(RuleEgress)
 			r.named = true
 			return r
 		}
 	}
-	t.add("egress", "%s holds neither this address nor a name that stands for it", e.Name)
+	t.Add("egress", "%s holds neither this address nor a name that stands for it", e.Name)
 	return no
 }
 

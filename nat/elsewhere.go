@@ -51,7 +51,7 @@ func (n *NAT) published(q *packet, dst netip.AddrPort, gateway bool, t *Trace) (
 					a = x.Target6
 				}
 				p := *q
-				t.add("publish", "%s publishes port %d there, by its other family", x.Port.Label, x.ContainerPort)
+				t.Add("publish", "%s publishes port %d there, by its other family", x.Port.Label, x.ContainerPort)
 				p.way, p.to, p.port = wayPublished, party{port: x.Port, addr: a}, x.ContainerPort
 				if r := n.judge(&p, t); !r.ok {
 					return verdict{reason: r.reason, reply: r.reply, rule: r.rule, way: wayPublished}, true
@@ -83,7 +83,7 @@ func (n *NAT) toPublished(q *packet, x *Publish, t *Trace) *packet {
 	if q.to.addr.Is6() {
 		a = x.Target6
 	}
-	t.add("publish", "%s publishes port %d there", x.Port.Label, x.ContainerPort)
+	t.Add("publish", "%s publishes port %d there", x.Port.Label, x.ContainerPort)
 	q.way, q.to, q.port = wayPublished, party{port: x.Port, addr: a}, x.ContainerPort
 	return q
 }

@@ -39,6 +39,12 @@ type extendedErr struct {
 	offender  netip.Addr
 }
 
+// hopLimit says whether a hop limit has ended: those are the hops of a
+// traceroute.
+func (e *extendedErr) hopLimit() bool {
+	return e.origin == soEEOriginICMP && e.typ == 11 || e.origin == soEEOriginIC6 && e.typ == 3
+}
+
 func parseExtendedErr(b []byte) (e extendedErr, ok bool) {
 	if len(b) < 16 {
 		return e, false
@@ -159,13 +165,23 @@ func (n *NAT) tellError(i uint32, e extendedErr, to netip.AddrPort, data []byte)
 		}
 		fl.set(fRecover) // told; tcpConnectError need not
 		n.flowError(fl, fl.sides[0].rport, fl.sides[0].remote, nil, msg)
+		// The host's TCP has given it up (net/ipv4/tcp_ipv4.c, tcp_v4_err), and reading
+		// the queue has taken the error from the socket.
+		if e.hopLimit() {
+			n.drop(i)
+		} else if e.errno != unix.EMSGSIZE {
+			n.tcpConnectError(i, e.errno)
+		}
 	case kindPing:
+		n.told(fl, e, fl.sides[0].remote, 0)
 		n.flowError(fl, 0, fl.sides[0].remote, data, msg)
 	case kindUDP: // of a published port
+		n.told(fl, e, fl.sides[0].remote, fl.sides[0].rport)
 		n.flowError(fl, fl.sides[0].rport, fl.sides[0].remote, data, msg)
 	case kindUDPSocket:
 		p := n.sw.Port(fl.sides[0].port)
 		seen := n.udpSeen(p, fl.v6, to)
+		n.told(fl, e, toAddr(seen.Addr()), seen.Port())
 		n.flowError(fl, seen.Port(), toAddr(seen.Addr()), data, msg)
 	}
 }

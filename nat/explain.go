@@ -37,46 +37,32 @@ func (n *NAT) Explain(p *vswitch.Port, proto uint8, dst netip.AddrPort) Explanat
 	if near != nil && ip.IsLinkLocalUnicast() {
 		src = vswitch.LinkLocal(p.MAC)
 	}
-	t.add("interface", "%s on network %s", p.Name, br.Name)
+	t.Add("interface", "%s on network %s", p.Name, br.Name)
 	end := func(o Outcome, r vswitch.Reason, rule uint32, to string) Explanation {
 		return Explanation{t.Steps, o, r, rule, to}
 	}
 	if !src.IsValid() {
-		t.add("address", "the interface has no address of this family")
+		t.Add("address", "the interface has no address of this family")
 		return end(Rejected, vswitch.NoRoute, noRule, "")
 	}
 	if p.Spoof {
-		t.add("guard", "any source may be used here (spoof: allow)")
+		t.Add("guard", "any source may be used here (spoof: allow)")
 	} else {
-		t.add("guard", "%s is the interface's own, with MAC %s", src, p.MAC)
+		t.Add("guard", "%s is the interface's own, with MAC %s", src, p.MAC)
 	}
 	if ip.IsMulticast() {
 		if br.NoICC {
-			t.add("flood", "network %s keeps its containers apart", br.Name)
+			t.Add("flood", "network %s keeps its containers apart", br.Name)
 			return end(Dropped, vswitch.ICC, RuleICC, "")
 		}
-		t.add("flood", "a group: to all of network %s", br.Name)
+		t.Add("flood", "a group: to all of network %s", br.Name)
 		return end(Accepted, vswitch.Delivered, RuleBridge, br.Name)
 	}
 	if (near != nil || br.Contains(ip) && !br.Service.Proxy) && !br.IsGateway(ip) {
 		return n.explainNeighbour(p, proto, src, dst, t)
 	}
 	v := n.route(p, proto, src, dst, t)
-	switch v.kind {
-	case verdictEcho, verdictDNS:
-		return end(Accepted, vswitch.Delivered, v.rule, "gateway")
-	case verdictPair:
-		t.add("nat", "to %s port %d, from the gateway's address there", v.target.Port.Name, v.target.ContainerPort)
-		return end(Accepted, vswitch.Delivered, v.rule, v.target.Port.Name)
-	case verdictRouted:
-		t.add("output", "to %s, addresses kept", v.out.Name)
-		return end(Accepted, vswitch.Delivered, v.rule, v.out.Name)
-	case verdictOutside:
-		to := "outside"
-		if v.way != wayOutside {
-			to = "host"
-		}
-		t.add("nat", "masqueraded: a socket of this host to %s", v.to)
+	if to := v.explain(t); to != "" {
 		return end(Accepted, vswitch.Delivered, v.rule, to)
 	}
 	if v.reply == silence {
@@ -85,23 +71,53 @@ func (n *NAT) Explain(p *vswitch.Port, proto uint8, dst netip.AddrPort) Explanat
 	return end(Rejected, v.reason, v.rule, "")
 }
 
+// explain adds the step in which a new flow leaves, and says whom it reaches; ""
+// for nobody.
+func (v *verdict) explain(t *Trace) string {
+	switch v.kind {
+	case verdictEcho, verdictDNS:
+		return "gateway"
+	case verdictPair:
+		t.Add("nat", "to %s port %d, from the gateway's address there", v.target.Port.Name, v.target.ContainerPort)
+		return v.target.Port.Name
+	case verdictRouted:
+		t.Add("output", "to %s, addresses kept", v.out.Name)
+		return v.out.Name
+	case verdictOutside:
+		t.Add("nat", "masqueraded: a socket of this host to %s", v.to)
+		if v.way != wayOutside {
+			return "host"
+		}
+		return "outside"
+	}
+	return ""
+}
+
+// traceFlow adds the step of a packet that belongs to an open flow.
+func (n *NAT) traceFlow(i uint32) {
+	if t := n.sw.Trace(); t != nil {
+		d := n.describe(&n.flows[i])
+		t.Add("flow", "of an open flow, %s: %s -> %s => %s -> %s", d.State, d.Local, d.Remote, d.Host, d.Peer)
+	}
+}
+
 func (n *NAT) explainNeighbour(p *vswitch.Port, proto uint8, src netip.Addr, dst netip.AddrPort, t *Trace) Explanation {
 	br := p.Bridge()
 	out := neighbour(br, dst.Addr())
 	switch {
 	case out == nil:
-		t.add("fdb", "no container of network %s has %s: nobody answers for it", br.Name, dst.Addr())
+		t.Add("fdb", "no container of network %s has %s: nobody answers for it", br.Name, dst.Addr())
 		return Explanation{t.Steps, Rejected, vswitch.UnknownMAC, noRule, ""}
 	case out == p:
-		t.add("output", "its own address: the packet does not leave the container")
+		t.Add("output", "its own address: the packet does not leave the container")
 		return Explanation{t.Steps, Accepted, vswitch.Delivered, noRule, p.Name}
 	}
-	t.add("fdb", "%s is %s, MAC %s", dst.Addr(), out.Name, out.MAC)
+	t.Add("fdb", "%s is %s, MAC %s", dst.Addr(), out.Name, out.MAC)
 	q := packet{from: party{port: p, addr: src}, to: party{port: out, addr: dst.Addr()}, way: wayBridge, proto: proto, port: dst.Port()}
 	r := n.judge(&q, t)
 	switch {
 	case r.ok:
-		t.add("output", "switched to %s", out.Name)
+		t.Add("output", "switched to %s", out.Name)
 		return Explanation{t.Steps, Accepted, vswitch.Delivered, r.rule, out.Name}
 	case r.reply == silence:
 		return Explanation{t.Steps, Dropped, r.reason, r.rule, ""}
@@ -131,4 +147,34 @@ func neighbour(br *vswitch.Bridge, a netip.Addr) *vswitch.Port {
 		}
 	}
 	return nil
+}
+
+// ExplainInbound is Explain for a client, outside or on the host, of what is
+// published as id.
+func (n *NAT) ExplainInbound(id uint32, client netip.Addr) Explanation {
+	t := new(Trace)
+	p := n.pub.byID(id)
+	if p == nil {
+		t.Add("listener", "it has just been closed")
+		return Explanation{t.Steps, Rejected, vswitch.Refused, noRule, ""}
+	}
+	t.Add("listener", "%s leads to %s port %d", p.Host, p.Port.Name, p.ContainerPort)
+	server, seen, ok := n.inbound(p, netip.AddrPortFrom(client, 1))
+	if !ok {
+		t.Add("nat", "the container has no address that the client could be led to, or no port is left")
+		return Explanation{t.Steps, Rejected, vswitch.FlowLimit, noRule, ""}
+	}
+	q := packet{from: n.client(client), to: party{port: p.Port, addr: server}, way: wayInbound, proto: p.Proto, port: p.ContainerPort}
+	r := n.judge(&q, t)
+	switch {
+	case r.ok && seen.Addr() == client:
+		t.Add("nat", "to %s, which sees the client's own address", server)
+	case r.ok:
+		t.Add("nat", "to %s, which sees %s as the client", server, seen.Addr())
+	case p.Proto == vswitch.ProtoTCP: // the host's kernel has accepted it already
+		return Explanation{t.Steps, Rejected, r.reason, r.rule, ""}
+	default:
+		return Explanation{t.Steps, Dropped, r.reason, r.rule, ""}
+	}
+	return Explanation{t.Steps, Accepted, vswitch.Delivered, r.rule, p.Port.Name}
 }

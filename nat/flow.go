@@ -130,6 +130,7 @@ const (
 	fOtherFamily // the client's address is not of the family that the container sees
 	fExpects     // a pair whose answers another shard reads
 	fInspect     // its beginning is looked at for the name that it means
+	fKilled      // a pair that somebody has ended; what comes of it is answered with a reset
 	fGone        // the outside has reset the connection; what it sent before is still delivered
 )
 

@@ -15,6 +15,7 @@ const (
 type fragKey struct {
 	port     vswitch.PortID
 	proto    uint8
+	v6       bool
 	id       uint32
 	src, dst addr
 }
@@ -48,7 +49,7 @@ func (r *reassembly) init(max int) {
 
 // fragment takes one fragment, and the datagram if it completes one.
 func (n *NAT) fragment(f *vswitch.Frame) vswitch.Action {
-	k := fragKey{port: f.In.ID, proto: f.Proto, id: f.FragID}
+	k := fragKey{port: f.In.ID, proto: f.Proto, v6: f.V6, id: f.FragID}
 	copy(k.src[:], f.SrcIP())
 	copy(k.dst[:], f.DstIP())
 	data, head := n.fragData(f)
@@ -240,6 +241,8 @@ func (n *NAT) giveUp(d *datagram, why vswitch.Reason) {
 		for range d.pieces {
 			n.sw.CountDrop(p, why)
 		}
+		k := vswitch.FailureKey{Reason: why, IP: true, V6: d.key.v6, Proto: d.key.proto, Src: d.key.src, Dst: d.key.dst}
+		n.sw.Fail(p, &k, 0)
 	}
 	n.frags.drop(d)
 }

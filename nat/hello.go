@@ -173,7 +173,7 @@ func (n *NAT) mayMean(fl *flow, name string) bool {
 // tcpForbid ends a connection that means what it may not.
 func (n *NAT) tcpForbid(i uint32) {
 	fl := &n.flows[i]
-	n.sw.CountDrop(n.sw.Port(fl.sides[0].port), vswitch.Egress)
+	n.lost(fl, vswitch.Egress, vswitch.StepEgress, fl.rule)
 	n.tcpReset(fl)
 	if fl.fd >= 0 {
 		abort(int(fl.fd))

@@ -216,7 +216,7 @@ func (n *NAT) echoReply(f *vswitch.Frame) {
 		vswitch.AdjustSum(icmp[2:], old[:], icmp[:2], false)
 	}
 	if r := n.sw.Output(f.In, f.B[:f.End]); r != vswitch.Delivered {
-		n.sw.CountDrop(f.In, r)
+		n.sw.DropFrame(f, r, 0)
 	}
 }
 

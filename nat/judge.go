@@ -3,7 +3,6 @@ package nat
 import (
 	"net/netip"
 	"slices"
-	"strings"
 
 	"tapswitch/switch"
 )
@@ -89,9 +88,9 @@ func (n *NAT) judge(q *packet, t *Trace) ruling {
 	r, matched := n.policy.rule(q)
 	if t != nil && len(n.policy.Rules) > 0 {
 		if matched {
-			t.add("rules", "rule %d matches: %s", r.ID, [...]string{"accept", "drop", "reject"}[r.Action])
+			t.Add("rules", "rule %d matches: %s", r.ID, [...]string{"accept", "drop", "reject"}[r.Action])
 		} else {
-			t.add("rules", "none of %d matches", len(n.policy.Rules))
+			t.Add("rules", "none of %d matches", len(n.policy.Rules))
 		}
 	}
 	if matched && r.Action == RuleDrop {
@@ -171,11 +170,11 @@ func (p *Policy) routed(q *packet, t *Trace) ruling {
 	case wayBridge:
 		return allow(RuleBridge)
 	case wayPublished, wayInbound:
-		t.add("publish", "published ports are open")
+		t.Add("publish", "published ports are open")
 		return allow(RulePublished)
 	}
 	if p.NoForward && !q.loop {
-		t.add("route", "forwarding is off")
+		t.Add("route", "forwarding is off")
 		return deny(RuleForwarding, vswitch.NoForwarding, silence)
 	}
 	switch q.way {
@@ -183,17 +182,17 @@ func (p *Policy) routed(q *packet, t *Trace) ruling {
 		return p.between(q, t)
 	case wayHost:
 		if q.loop && !p.LoopbackAll && !slices.Contains(p.LoopbackPorts, q.port) && !q.mapped() {
-			t.add("host", "the host's loopback is not open at this port")
+			t.Add("host", "the host's loopback is not open at this port")
 			return deny(RuleHost, vswitch.Refused, replyRefused)
 		}
 		if !q.loop && !p.HostAddress {
-			t.add("host", "the host's addresses are closed")
+			t.Add("host", "the host's addresses are closed")
 			return deny(RuleHost, vswitch.HostAddress, replyProhibited)
 		}
 		return allow(RuleHost)
 	case wayOutside:
 		if net := p.Nets[q.from.network()]; net.NoMasquerade {
-			t.add("nat", "network %s is not masqueraded", q.from.network())
+			t.Add("nat", "network %s is not masqueraded", q.from.network())
 			return deny(RuleMasquerade, vswitch.NoMasquerade, silence)
 		}
 		return allow(RuleMasquerade)
@@ -206,23 +205,23 @@ func (p *Policy) between(q *packet, t *Trace) ruling {
 	from, to := q.from.network(), q.to.network()
 	for i := range p.Routes {
 		if r := &p.Routes[i]; r.From == from && r.To == to && covers(r.Proto, r.Ports, q.proto, q.port) {
-			t.add("route", "a route leads from network %s to %s", from, to)
+			t.Add("route", "a route leads from network %s to %s", from, to)
 			return allow(max(r.ID, RuleRoute))
 		}
 	}
 	net := p.Nets[to]
 	switch net.mode(q.to.addr.Is6()) {
 	case ModeUnprotected:
-		t.add("route", "network %s is nat-unprotected: open for other networks", to)
+		t.Add("route", "network %s is nat-unprotected: open for other networks", to)
 		return allow(RuleRoute)
 	case ModeRouted:
 		if q.proto == vswitch.ProtoICMP || q.proto == vswitch.ProtoICMPv6 || slices.Contains(p.Public[q.to.name()], OpenPort{q.proto, q.port}) {
-			t.add("route", "network %s is routed, and this is published", to)
+			t.Add("route", "network %s is routed, and this is published", to)
 			return allow(RuleRoute)
 		}
-		t.add("route", "network %s is routed, but this is not published", to)
+		t.Add("route", "network %s is routed, but this is not published", to)
 	default:
-		t.add("route", "networks %s and %s are apart", from, to)
+		t.Add("route", "networks %s and %s are apart", from, to)
 	}
 	return deny(RuleIsolation, vswitch.Isolated, silence)
 }
@@ -240,10 +239,10 @@ func (p *Policy) filtered(q *packet, t *Trace) ruling {
 			return allow(noRule)
 		}
 		if slices.Contains(p.Links, Link{q.from.name(), q.to.name()}) && p.open(q.to.name(), q.proto, q.port) {
-			t.add("link", "%s is linked to %s, which exposes this", q.from.name(), q.to.name())
+			t.Add("link", "%s is linked to %s, which exposes this", q.from.name(), q.to.name())
 			return allow(RuleLink)
 		}
-		t.add("icc", "network %s keeps its containers apart", q.from.network())
+		t.Add("icc", "network %s keeps its containers apart", q.from.network())
 		return deny(RuleICC, vswitch.ICC, silence)
 	case wayHost, wayOutside:
 		return p.egress(q, t)
@@ -286,16 +285,10 @@ func (m *Match) mayBeOn(b *vswitch.Bridge) bool {
 }
 
 // Trace collects the steps of a decision; nil collects nothing.
-type Trace struct{ Steps []Step }
+type Trace = vswitch.Trace
 
 // Step is one step of a decision.
-type Step struct{ Name, Text string }
-
-func (t *Trace) add(name, format string, args ...any) {
-	if t != nil {
-		t.Steps = append(t.Steps, Step{name, strings.TrimSpace(sprintf(format, args...))})
-	}
-}
+type Step = vswitch.TraceStep
 
 // mapped says whether the address stands for the host's loopback by itself.
 func (q *packet) mapped() bool {

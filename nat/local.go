@@ -80,6 +80,7 @@ func (n *NAT) streamReady(i, gen uint32, fd int) {
 	}
 	fl.fd = int32(fd)
 	n.tcpWatch(i)
+	n.opened(i)
 }
 
 // Reply sends a datagram of the gateway's service to the client that asked. It

@@ -81,6 +81,7 @@ type NAT struct {
 	wheel     wheel
 	policyGen uint32
 	hits      map[uint32]*Hits // by rule, of flows that are over
+	log       *FlowLog         // nil: nobody follows flows
 	frags     reassembly
 	pub       publications
 	spills    spillPool
@@ -218,7 +219,7 @@ func (n *NAT) BridgeAdded(b *vswitch.Bridge) { b.Ask = n.policy.concernsBridge(b
 func (n *NAT) Resolve(f *vswitch.Frame) vswitch.Action {
 	a := n.resolve(f)
 	if a.Kind == vswitch.ActDrop && (a.Reason != vswitch.Isolated || n.policy.routes()) && a.Reason != vswitch.NotForGateway && a.Reason != vswitch.MulticastRouted {
-		n.sw.CountDrop(f.In, a.Reason)
+		n.sw.DropFrameAt(f, a.Reason, vswitch.Step(a.FlowGen), a.Flow)
 		return consumed
 	}
 	return a
@@ -240,11 +241,20 @@ func (n *NAT) resolve(f *vswitch.Frame) vswitch.Action {
 	if isDHCP(f) && (f.DstMAC().Multicast() || f.In.Bridge().IsGateway(f.Dst())) {
 		return n.dhcp(f)
 	}
-	if i, s := n.lookup(f); i != none && !n.reopens(f, i) && n.stands(i) && (n.flows[i].way != wayRouted || n.rightWay(i, s, f)) {
+	i, s := n.lookup(f)
+	if i != none {
+		if a, was := n.wasKilled(i, f); was {
+			return a
+		} else if n.flows[i].kind == kindFree {
+			return n.open(f)
+		}
+	}
+	if i != none && !n.reopens(f, i) && n.stands(i) && (n.flows[i].way != wayRouted || n.rightWay(i, s, f)) {
 		if f.Class&vswitch.ClassTTL != 0 && !f.In.Bridge().IsGateway(f.Dst()) {
 			n.timeExceeded(f)
 			return vswitch.Drop(vswitch.TTLExceeded)
 		}
+		n.traceFlow(i)
 		a := vswitch.Action{Kind: vswitch.ActGateway, Flow: i<<1 | uint32(s), FlowGen: n.flows[i].gen}
 		if f.Class != 0 {
 			n.Deliver(f, a.Flow, a.FlowGen)
@@ -278,7 +288,7 @@ func (n *NAT) Deliver(f *vswitch.Frame, ref, gen uint32) bool {
 		return false
 	}
 	if f.Class == 0 && f.B[0] == 0 && !checksumGood(f) {
-		n.sw.CountDrop(f.In, vswitch.BadChecksum)
+		n.sw.DropFrame(f, vswitch.BadChecksum, 0)
 		return true
 	}
 	fl.packets[s]++
@@ -429,6 +439,7 @@ func (n *NAT) drop(i uint32) {
 	f := &n.flows[i]
 	n.unlinkTimer(i)
 	n.account(f)
+	n.closed(i)
 	switch f.kind {
 	case kindTCP:
 		n.tcpCleanup(i)

@@ -71,6 +71,7 @@ func (n *NAT) pair(i uint32, f *vswitch.Frame, to side, v verdict) vswitch.Actio
 	n.index(i, 0)
 	n.index(i, 1)
 	n.pairs++
+	n.opened(i)
 	n.Stats.PairFlows++
 	n.arm(i, fl.used+fl.lifetime())
 	if f.Class != 0 {
@@ -107,7 +108,7 @@ func (n *NAT) pairForward(i uint32, s int, f *vswitch.Frame) {
 	}
 	if fl.way == wayBridge {
 		if r := n.sw.Output(p, f.B); r != vswitch.Delivered {
-			n.sw.CountDrop(f.In, r)
+			n.lostOn(fl, s, r)
 		}
 		return
 	}
@@ -117,7 +118,7 @@ func (n *NAT) pairForward(i uint32, s int, f *vswitch.Frame) {
 			e = icmpError{typ: 2, info: uint32(mtu)}
 		}
 		n.errorFor(f, e)
-		n.sw.CountDrop(f.In, vswitch.TooBig)
+		n.sw.DropFrame(f, vswitch.TooBig, 0)
 		return
 	}
 	if fl.way == wayRouted {
@@ -126,7 +127,7 @@ func (n *NAT) pairForward(i uint32, s int, f *vswitch.Frame) {
 		rewrite(f, to, p.Bridge().MAC)
 	}
 	if r := n.sw.Output(p, f.B); r != vswitch.Delivered {
-		n.sw.CountDrop(f.In, r)
+		n.lostOn(fl, s, r)
 	}
 }
 

@@ -64,6 +64,7 @@ func (n *NAT) pingOpen(f *vswitch.Frame, v verdict) vswitch.Action {
 	}
 	n.arm(i, fl.used+pingFor)
 	n.Stats.PingFlows++
+	n.opened(i)
 	n.Deliver(f, i<<1, fl.gen)
 	return consumed
 }
@@ -73,7 +74,7 @@ func (n *NAT) pingFromTap(i uint32, f *vswitch.Frame) {
 	fl := &n.flows[i]
 	fl.used = n.sw.Now()
 	if f.Key.EchoType() != echoRequest(f.V6) {
-		n.sw.CountDrop(f.In, vswitch.Unsolicited) // an answer that nobody asked for
+		n.sw.DropFrame(f, vswitch.Unsolicited, 0) // an answer that nobody asked for
 		return
 	}
 	n.udpOptions(int(fl.fd), &fl.udp, f)
@@ -87,18 +88,18 @@ func (n *NAT) pingFromTap(i uint32, f *vswitch.Frame) {
 	switch e {
 	case 0:
 	case unix.EAGAIN, unix.ENOBUFS:
-		n.sw.CountDrop(f.In, vswitch.SocketFull)
+		n.sw.DropFrame(f, vswitch.SocketFull, 0)
 	case unix.EMSGSIZE:
-		n.sw.CountDrop(f.In, vswitch.TooBig)
+		n.sw.DropFrame(f, vswitch.TooBig, 0)
 		n.tooBig(f, int(fl.fd), i)
 	case unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EINVAL, unix.EADDRNOTAVAIL:
-		n.sw.CountDrop(f.In, vswitch.NoRoute)
+		n.sw.DropFrame(f, vswitch.NoRoute, 0)
 		n.unreachable(f, unreachHost)
 	case unix.EACCES, unix.EPERM:
-		n.sw.CountDrop(f.In, vswitch.Refused)
+		n.refusedByHost(f)
 		n.unreachable(f, unreachProhibited)
 	default:
-		n.sw.CountDrop(f.In, vswitch.SocketFailed)
+		n.sw.DropFrame(f, vswitch.SocketFailed, 0)
 	}
 }
 

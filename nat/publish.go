@@ -210,7 +210,7 @@ func (n *NAT) publishedConnections(p *publication) {
 		if !n.accepted(p, fd, from.addrPort()) {
 			abort(fd)
 			sysClose(fd)
-			n.sw.CountDrop(p.Port, vswitch.HalfOpenLimit)
+			n.turnedAway(p, from.addrPort(), vswitch.HalfOpenLimit, 0)
 		}
 	}
 }
@@ -256,7 +256,7 @@ func (n *NAT) accepted(p *publication, fd int, client netip.AddrPort) bool {
 	if !ok {
 		abort(fd)
 		sysClose(fd)
-		n.sw.CountDrop(p.Port, v.reason)
+		n.turnedAway(p, client, v.reason, v.rule)
 		return true
 	}
 	return n.tcpAccept(p.Port, fd, seen, netip.AddrPortFrom(server, p.ContainerPort), client, v)
@@ -348,17 +348,17 @@ func (n *NAT) publishedFlow(p *publication, from *sockaddr, local addr) uint32 {
 	}
 	server, seen, ok := n.inbound(p, client)
 	if !ok || n.full(p.Port.ID) {
-		n.sw.CountDrop(p.Port, vswitch.FlowLimit)
+		n.turnedAway(p, client, vswitch.FlowLimit, 0)
 		return none
 	}
 	v, ok := n.letIn(p.Port, p.Proto, client, netip.AddrPortFrom(server, p.ContainerPort))
 	if !ok {
-		n.sw.CountDrop(p.Port, v.reason)
+		n.turnedAway(p, client, v.reason, v.rule)
 		return none
 	}
 	i := n.udpFlow(p.Port, server.Is6(), netip.AddrPortFrom(server, p.ContainerPort), seen, client)
 	if i == none {
-		n.sw.CountDrop(p.Port, vswitch.FlowLimit)
+		n.turnedAway(p, client, vswitch.FlowLimit, 0)
 		return none
 	}
 	fl := &n.flows[i]
@@ -371,6 +371,7 @@ func (n *NAT) publishedFlow(p *publication, from *sockaddr, local addr) uint32 {
 	fl.udp.listener = p.id
 	fl.udp.scope = from.scope()
 	n.Stats.UDPFlows++
+	n.opened(i)
 	return i
 }
 

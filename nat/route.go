@@ -56,39 +56,39 @@ func (n *NAT) route(p *vswitch.Port, proto uint8, src netip.Addr, dst netip.Addr
 	}
 	q := packet{from: party{port: p, addr: src}, to: party{addr: ip}, proto: proto, port: dst.Port()}
 	if to := br.Mapped(ip); to.IsValid() {
-		t.add("route", "%s stands for the host's %s", ip, to)
+		t.Add("route", "%s stands for the host's %s", ip, to)
 		return n.toHost(&q, netip.AddrPortFrom(to, dst.Port()), t)
 	}
 	if br.IsGateway(ip) {
 		return n.routeGateway(&q, dst, t)
 	}
 	if n.policy.Intercept && dst.Port() == 53 && n.cfg.Local != nil && (proto == vswitch.ProtoTCP || proto == vswitch.ProtoUDP) && !br.Contains(ip) && !ip.IsMulticast() {
-		t.add("route", "DNS is intercepted: the gateway answers")
+		t.Add("route", "DNS is intercepted: the gateway answers")
 		return verdict{kind: verdictDNS, rule: RuleService}
 	}
 	if br.Contains(ip) && !br.Service.Proxy {
-		t.add("route", "%s is a neighbour, not the gateway's to reach", ip)
+		t.Add("route", "%s is a neighbour, not the gateway's to reach", ip)
 		return verdict{reason: vswitch.NotForGateway}
 	}
 	if br.Internal {
-		t.add("route", "network %s is internal: no way off it", br.Name)
+		t.Add("route", "network %s is internal: no way off it", br.Name)
 		return verdict{reason: vswitch.Internal, reply: replyNoRoute, rule: RuleInternal}
 	}
 	if other := n.sw.BridgeOf(func(b *vswitch.Bridge) bool { return b != br && b.Contains(ip) }); other != nil && isolate {
 		return n.routeBetween(&q, dst, other, t)
 	}
 	if r := forbidden(ip); r != vswitch.Delivered {
-		t.add("route", "%s is never reached: %s", ip, r)
+		t.Add("route", "%s is never reached: %s", ip, r)
 		return verdict{reason: r, reply: refusal(r), rule: RuleForbidden}
 	}
 	if _, own := n.policy.HostAddrs[ip]; own {
 		if v, is := n.published(&q, dst, false, t); is {
 			return v
 		}
-		t.add("route", "%s is an address of this host", ip)
+		t.Add("route", "%s is an address of this host", ip)
 		q.way, q.to.host = wayHost, true
 	} else {
-		t.add("route", "%s is outside", ip)
+		t.Add("route", "%s is outside", ip)
 		q.way = wayOutside
 	}
 	return n.ruled(&q, verdict{kind: verdictOutside, to: dst}, t)
@@ -109,13 +109,13 @@ func (n *NAT) ruled(q *packet, v verdict, t *Trace) verdict {
 func (n *NAT) routeGateway(q *packet, dst netip.AddrPort, t *Trace) verdict {
 	switch {
 	case q.proto == vswitch.ProtoICMP || q.proto == vswitch.ProtoICMPv6:
-		t.add("route", "the gateway answers echo requests")
+		t.Add("route", "the gateway answers echo requests")
 		return verdict{kind: verdictEcho, rule: RuleService}
 	case dst.Port() == 53 && n.cfg.Local != nil && q.from.port.Bridge().Resolves(dst.Addr()):
-		t.add("route", "the gateway answers DNS")
+		t.Add("route", "the gateway answers DNS")
 		return verdict{kind: verdictDNS, rule: RuleService}
 	case q.from.port.Bridge().OnlyResolver(dst.Addr()):
-		t.add("route", "this address of the gateway's is for DNS alone")
+		t.Add("route", "this address of the gateway's is for DNS alone")
 		return verdict{reason: vswitch.Refused, reply: replyRefused}
 	}
 	if !q.from.port.Bridge().Internal {
@@ -128,15 +128,15 @@ func (n *NAT) routeGateway(q *packet, dst netip.AddrPort, t *Trace) verdict {
 		if dst.Addr().Is6() {
 			to = netip.IPv6Loopback()
 		}
-		t.add("route", "the gateway's address stands for the host's loopback, which is open at this port")
+		t.Add("route", "the gateway's address stands for the host's loopback, which is open at this port")
 		return n.toHost(q, netip.AddrPortFrom(to, dst.Port()), t)
 	}
 	if q.from.port.Bridge().Service.Proxy {
-		t.add("route", "%s is outside", dst.Addr())
+		t.Add("route", "%s is outside", dst.Addr())
 		q.way = wayOutside
 		return n.ruled(q, verdict{kind: verdictOutside, to: dst}, t)
 	}
-	t.add("route", "nothing is published at the gateway's port %d, nor is the host's loopback open there", dst.Port())
+	t.Add("route", "nothing is published at the gateway's port %d, nor is the host's loopback open there", dst.Port())
 	return verdict{reason: vswitch.Refused, reply: replyRefused}
 }
 
@@ -154,15 +154,15 @@ func (n *NAT) routeBetween(q *packet, dst netip.AddrPort, other *vswitch.Bridge,
 		if v, is := n.published(q, dst, true, t); is {
 			return v
 		}
-		t.add("route", "%s is the gateway of network %s, which answers its own", dst.Addr(), other.Name)
+		t.Add("route", "%s is the gateway of network %s, which answers its own", dst.Addr(), other.Name)
 		return apart
 	}
 	out := other.PortOf(dst.Addr())
 	if out == nil || other.Internal {
-		t.add("route", "%s belongs to network %s, which is apart", dst.Addr(), other.Name)
+		t.Add("route", "%s belongs to network %s, which is apart", dst.Addr(), other.Name)
 		return apart
 	}
-	t.add("route", "%s is %s on network %s", dst.Addr(), out.Name, other.Name)
+	t.Add("route", "%s is %s on network %s", dst.Addr(), out.Name, other.Name)
 	q.way, q.to.port = wayRouted, out
 	return n.ruled(q, verdict{kind: verdictRouted, out: out}, t)
 }
@@ -227,9 +227,13 @@ func (n *NAT) open(f *vswitch.Frame) vswitch.Action {
 		return n.icmpFromTap(f)
 	}
 	dst := netip.AddrPortFrom(f.Dst(), f.DstPort())
-	v := n.route(f.In, f.Proto, f.Src(), dst, nil)
+	t := n.sw.Trace()
+	v := n.route(f.In, f.Proto, f.Src(), dst, t)
 	if v.way == wayRouted && v.kind == verdictDrop {
 		v = n.answer(f, v)
+	}
+	if t != nil {
+		v.explain(t)
 	}
 	if v.kind != verdictDrop && v.kind != verdictRouted {
 		if stray(f) {
@@ -258,7 +262,7 @@ func (n *NAT) open(f *vswitch.Frame) vswitch.Action {
 	}
 	n.met(v.rule, f)
 	n.refuse(f, v.reply)
-	return vswitch.Drop(v.reason)
+	return vswitch.DropBy(v.reason, v.rule)
 }
 
 // stray says whether f is a TCP segment that opens no connection.

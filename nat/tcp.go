@@ -72,6 +72,7 @@ type tcpState struct {
 	early   uint32 // first block of segments that came before their turn
 	recent  uint32 // sequence number of the latest of them
 	earlies uint8  // blocks of them
+	again   uint16 // frames that were sent again, up to what fits; for people
 	srtt    int32  // us, of the container; for people
 	sentAt  int64
 	lazyDue int64 // when the acknowledgement that waits is sent at the latest
@@ -155,6 +156,7 @@ func (n *NAT) tcpOpen(f *vswitch.Frame, v verdict) vswitch.Action {
 	n.arm(i, n.sw.Now()+connectLimit)
 	n.tcpWatch(i)
 	n.Stats.TCPOpened++
+	n.opened(i)
 	return consumed
 }
 
@@ -163,13 +165,13 @@ func (n *NAT) connectFailed(f *vswitch.Frame, e unix.Errno) vswitch.Action {
 	switch e {
 	case unix.ECONNREFUSED:
 		n.refuse(f, replyRefused)
-		return vswitch.Drop(vswitch.Refused)
+		return vswitch.DropAt(vswitch.Refused, vswitch.StepOutside)
 	case unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EAFNOSUPPORT, unix.EADDRNOTAVAIL:
 		n.refuse(f, replyNoRoute)
 		return vswitch.Drop(vswitch.NoRoute)
 	case unix.EACCES, unix.EPERM: // the host's own firewall
 		n.refuse(f, replyProhibited)
-		return vswitch.Drop(vswitch.Refused)
+		return vswitch.DropAt(vswitch.Refused, vswitch.StepHost)
 	}
 	n.Stats.Errors++
 	n.refuse(f, replyProhibited)
@@ -325,6 +327,7 @@ func (n *NAT) tcpAccept(p *vswitch.Port, fd int, client, server, real netip.Addr
 	n.tcpSendSYN(i)
 	n.tcpWatch(i)
 	n.Stats.TCPAccepted++
+	n.opened(i)
 	return true
 }
 
@@ -404,23 +407,23 @@ func (n *NAT) tcpConnected(i uint32) {
 // refused is a reset, unreachable is ICMP, a timeout stays one.
 func (n *NAT) tcpConnectError(i uint32, e unix.Errno) {
 	fl := &n.flows[i]
-	p := n.sw.Port(fl.sides[0].port)
 	switch e {
 	case unix.ECONNREFUSED, unix.ECONNRESET:
-		n.sw.CountDrop(p, vswitch.Refused)
+		n.lost(fl, vswitch.Refused, vswitch.StepOutside, fl.rule)
 		n.tcpReset(fl)
 	case unix.EHOSTUNREACH, unix.ENETUNREACH, unix.EHOSTDOWN, unix.ENONET:
-		n.sw.CountDrop(p, vswitch.NoRoute)
+		n.lost(fl, vswitch.NoRoute, vswitch.StepOutside, fl.rule)
 		if !fl.has(fRecover) { // nothing on the error queue told it better
 			n.flowUnreachable(fl, unreachHost)
 		}
 	case unix.EACCES, unix.EPERM:
-		n.sw.CountDrop(p, vswitch.Refused)
+		n.lost(fl, vswitch.Refused, vswitch.StepHost, fl.rule)
 		n.flowUnreachable(fl, unreachProhibited)
 	case unix.ETIMEDOUT:
 		n.Stats.TCPTimeouts++
+		n.lost(fl, vswitch.NoAnswer, vswitch.StepOutside, fl.rule)
 	default:
-		n.sw.CountDrop(p, vswitch.SocketFailed)
+		n.lost(fl, vswitch.SocketFailed, vswitch.StepHost, fl.rule)
 		n.tcpReset(fl)
 	}
 	n.drop(i)
@@ -458,6 +461,7 @@ func (n *NAT) tcpGone(i uint32) bool {
 // and lets the record linger.
 func (n *NAT) tcpFinish(i uint32) {
 	fl := &n.flows[i]
+	n.closed(i)
 	sysClose(int(fl.fd))
 	fl.fd = -1
 	fl.state = lingers

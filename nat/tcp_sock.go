@@ -91,7 +91,7 @@ func (n *NAT) tcpPumpOne(i uint32) (more, ok bool) {
 	n.tcpHeader(fl, b, got, flags, t.sndNxt, nil)
 	if r := n.sw.Output(p, b); r != vswitch.Delivered {
 		// Not in flight: the bytes are still in the socket. The timer repeats.
-		n.sw.CountDrop(p, r)
+		n.lostOn(fl, 1, r)
 		n.tcpRewindTo(fl, t.sndNxt)
 		n.arm(i, n.sw.Now()+int64(t.rto)*1e6)
 		return false, true
@@ -108,6 +108,7 @@ func (n *NAT) tcpPumpOne(i uint32) (more, ok bool) {
 		}
 	} else {
 		n.Stats.TCPRetransmits++
+		t.again += min(1, ^t.again)
 		t.sentAt = 0 // Karn: an acknowledgement now says nothing about time
 	}
 	if fl.due == 0 || t.probe {
@@ -356,7 +357,7 @@ func (n *NAT) toPort(fl *flow, b []byte) {
 	p := n.sw.Port(fl.sides[0].port)
 	fl.packets[1]++
 	if r := n.sw.Output(p, b); r != vswitch.Delivered {
-		n.sw.CountDrop(p, r)
+		n.lostOn(fl, 1, r)
 	}
 }
 

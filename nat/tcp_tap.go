@@ -27,7 +27,7 @@ func (n *NAT) tcpFromTap(i uint32, f *vswitch.Frame) {
 	}
 	if (fl.state == synSent || fl.state == synReceived) && flags&vswitch.TCPAck != 0 && ack != t.isn+1 {
 		n.resetFrame(f) // of an older connection that is in the way (RFC 9293, 3.10.7.3)
-		n.sw.CountDrop(f.In, vswitch.NoFlow)
+		n.sw.DropFrame(f, vswitch.NoFlow, 0)
 		return
 	}
 	if flags&vswitch.TCPAck == 0 || fl.state == connecting || fl.state == synSent {
@@ -61,7 +61,7 @@ func (n *NAT) tcpRstFromTap(i uint32, seq, ack uint32, flags uint8) {
 		if flags&vswitch.TCPAck == 0 || ack != fl.tcp.isn+1 {
 			return
 		}
-		n.sw.CountDrop(n.sw.Port(fl.sides[0].port), vswitch.Refused)
+		n.lost(fl, vswitch.Refused, vswitch.StepContainer, fl.rule)
 	case connecting, lingers:
 	default:
 		if seqLess(seq, fl.tcp.acked) || seqLess(fl.tcp.edge, seq) && seqLess(fl.tcp.rcvNxt, seq) {

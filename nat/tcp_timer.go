@@ -13,11 +13,13 @@ func (n *NAT) tcpExpired(i uint32) {
 		return
 	case connecting:
 		n.Stats.TCPTimeouts++
+		n.lost(fl, vswitch.NoAnswer, vswitch.StepOutside, fl.rule)
 		n.drop(i)
 		return
 	case synReceived, synSent:
 		if t.retries++; t.retries > 6 {
 			n.Stats.TCPTimeouts++
+			n.lost(fl, vswitch.NoAnswer, vswitch.StepContainer, fl.rule)
 			n.tcpAbort(i, false)
 			return
 		}
@@ -37,6 +39,7 @@ func (n *NAT) tcpExpired(i uint32) {
 	}
 	if t.retries++; t.retries > maxRetries {
 		n.Stats.TCPTimeouts++
+		n.lost(fl, vswitch.NoAnswer, vswitch.StepContainer, fl.rule)
 		n.tcpAbort(i, true)
 		return
 	}

@@ -76,6 +76,7 @@ func (n *NAT) udpOpen(f *vswitch.Frame, v verdict) vswitch.Action {
 		fl.set(fHostLoop)
 	}
 	n.Stats.UDPFlows++
+	n.opened(i)
 	if f.Class != 0 {
 		n.Deliver(f, i<<1, fl.gen)
 		return consumed
@@ -175,7 +176,7 @@ func (n *NAT) udpFromTap(i uint32, f *vswitch.Frame) {
 		return
 	}
 	if b = datagramOf(f); b == nil {
-		n.sw.CountDrop(f.In, vswitch.BadTransport)
+		n.sw.DropFrame(f, vswitch.BadTransport, 0)
 		return
 	}
 	if !n.udpBoard(i, f, b[vswitch.UDPLen:]) {
@@ -190,21 +191,21 @@ func (n *NAT) udpSend(i uint32, f *vswitch.Frame, data []byte, segment int) {
 	switch e {
 	case 0:
 	case unix.EAGAIN, unix.ENOBUFS:
-		n.sw.CountDrop(f.In, vswitch.SocketFull)
+		n.sw.DropFrame(f, vswitch.SocketFull, 0)
 	case unix.EMSGSIZE:
-		n.sw.CountDrop(f.In, vswitch.TooBig)
+		n.sw.DropFrame(f, vswitch.TooBig, 0)
 		n.tooBig(f, fd, i)
 	case unix.EACCES, unix.EPERM:
-		n.sw.CountDrop(f.In, vswitch.Refused)
+		n.refusedByHost(f)
 		n.unreachable(f, unreachProhibited)
 	case unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EINVAL, unix.EADDRNOTAVAIL:
-		n.sw.CountDrop(f.In, vswitch.NoRoute)
+		n.sw.DropFrame(f, vswitch.NoRoute, 0)
 		n.unreachable(f, unreachHost)
 	case unix.ENOTCONN:
-		n.sw.CountDrop(f.In, vswitch.NoContainer)
+		n.sw.DropFrame(f, vswitch.NoContainer, 0)
 		n.drop(i)
 	default:
-		n.sw.CountDrop(f.In, vswitch.SocketFailed)
+		n.sw.DropFrame(f, vswitch.SocketFailed, 0)
 	}
 }
 
@@ -338,7 +339,7 @@ func (n *NAT) udpRun(sock uint32) bool {
 			i = n.flowTo(sock, real)
 		}
 		if i == none || !n.stands(i) {
-			n.sw.CountDrop(p, vswitch.Unsolicited)
+			n.unsolicited(s, from)
 			continue
 		}
 		b, size := n.rx.slot(k)

@@ -80,7 +80,7 @@ func (n *NAT) udpDepart() {
 			return
 		case unix.EAGAIN, unix.ENOBUFS:
 			for range count {
-				n.sw.CountDrop(t.frame.In, vswitch.SocketFull)
+				n.sw.DropFrame(&t.frame, vswitch.SocketFull, 0)
 			}
 			return
 		}

@@ -183,11 +183,11 @@ func (s *Switch) captured() {
 // captureDrop records a frame that ends before it is looked at.
 func (s *Switch) captureDrop(p *Port, b []byte, r Reason) {
 	if s.capture == nil {
-		s.count(p, r)
+		s.dropUnread(p, b, r)
 		return
 	}
 	s.captureIn(p, b)
-	s.count(p, r)
+	s.dropUnread(p, b, r)
 	s.captured()
 }
 

@@ -18,12 +18,20 @@ type Action struct {
 	Kind    ActionKind
 	Reason  Reason
 	Port    PortID
-	Flow    uint32
-	FlowGen uint32
+	Flow    uint32 // of ActGateway; of ActDrop the rule that ended it, or 0
+	FlowGen uint32 // of ActGateway; of ActDrop the step, or 0 for the reason's own
 }
 
 // Drop is the action that ends a frame under reason r.
 func Drop(r Reason) Action { return Action{Kind: ActDrop, Reason: r} }
+
+// DropBy is Drop by a rule of the gateway's policy, or 0.
+func DropBy(r Reason, rule uint32) Action { return Action{Kind: ActDrop, Reason: r, Flow: rule} }
+
+// DropAt is Drop at a step that is not the reason's own.
+func DropAt(r Reason, at Step) Action {
+	return Action{Kind: ActDrop, Reason: r, FlowGen: uint32(at)}
+}
 
 // Gateway routes what is sent to a bridge's gateway MAC. All calls come from
 // the loop's thread.
@@ -111,6 +119,9 @@ func (s *Switch) refresh(f *Frame, e *cacheEntry) bool {
 func (s *Switch) upcall(f *Frame) {
 	p := f.In
 	p.Stats.Upcalls++
+	if s.live != nil {
+		s.liveBegin(f)
+	}
 	act, src := s.decide(f)
 	if (act.Kind == ActFlood || act.Kind == ActGroup) && s.goesAround(p, src) {
 		act = Drop(Loop)
@@ -125,8 +136,14 @@ func (s *Switch) upcall(f *Frame) {
 			e.srcGen = p.bridge.fdb.entries[src].generation
 		}
 	}
+	if act.Kind == ActDrop {
+		s.failFrame(f, act.Reason, Step(act.FlowGen), act.Flow)
+	}
 	if !s.apply(f, act) {
-		s.count(p, NoFlow)
+		s.DropFrame(f, NoFlow, 0)
+	}
+	if s.trace != nil {
+		s.liveEnd(f, act)
 	}
 }
 
@@ -160,16 +177,24 @@ func (s *Switch) decide(f *Frame) (Action, uint32) {
 	if p.blockedUntil > s.now32 {
 		return Drop(Loop), fdbNone
 	}
+	r := Delivered
 	if !p.Spoof {
-		if r := p.guard(f); r != Delivered {
-			return Drop(r), fdbNone
-		}
+		r = p.guard(f)
+	}
+	if s.trace != nil {
+		s.traceGuard(f, r)
+	}
+	if r != Delivered {
+		return Drop(r), fdbNone
 	}
 	i := s.learn(p, src)
 	if p.blockedUntil > s.now32 {
 		return Drop(Loop), fdbNone
 	}
 	if dst == br.MAC {
+		if s.trace != nil {
+			s.trace.Add("fdb", "%s is the gateway of network %s", dst, br.Name)
+		}
 		if f.EtherType == EtherARP {
 			return s.arp(f), i
 		}
@@ -188,9 +213,15 @@ func (s *Switch) decide(f *Frame) (Action, uint32) {
 	alone := br.NoICC && f.Class&ClassNeighbour == 0
 	asks := br.Ask && f.IP() && f.Class&ClassNeighbour == 0 && s.gateway != nil
 	if alone && (!asks || dst.Multicast()) {
+		if s.trace != nil {
+			s.trace.Add("icc", "network %s keeps its containers apart", br.Name)
+		}
 		return Drop(ICC), i
 	}
 	if dst.Multicast() {
+		if s.trace != nil {
+			s.trace.Add("flood", "%s: a group, or all of network %s", dst, br.Name)
+		}
 		if asks && !forGroup(f, br) {
 			return Drop(UnicastInGroup), i
 		}
@@ -198,12 +229,18 @@ func (s *Switch) decide(f *Frame) (Action, uint32) {
 	}
 	at := br.fdb.find(dst, s.now32)
 	if at == fdbNone {
+		if s.trace != nil {
+			s.trace.Add("fdb", "no interface of network %s holds %s", br.Name, dst)
+		}
 		if br.trusted > 0 && !alone {
 			return Action{Kind: ActFlood}, i
 		}
 		return Drop(UnknownMAC), i
 	}
 	out := br.fdb.entries[at].port
+	if s.trace != nil {
+		s.trace.Add("fdb", "%s is on %s", dst, s.port(out).Name)
+	}
 	if out == p.ID {
 		return Drop(Reflected), i
 	}
@@ -305,7 +342,7 @@ func (s *Switch) apply(f *Frame, a Action) bool {
 	switch a.Kind {
 	case ActOutput:
 		if r := s.Output(s.port(a.Port), f.B); r != Delivered {
-			s.count(f.In, r)
+			s.DropFrame(f, r, 0)
 		}
 	case ActGateway:
 		if s.capture != nil {

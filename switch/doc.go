@@ -18,6 +18,8 @@
 //	output.go   write to a port, flood a bridge
 //	offload.go  segments and checksums for a port that cannot take them
 //	drop.go     every way in which a frame can end
+//	trace.go    the steps of a decision, and packets that are followed through them
+//	failure.go  what came to nothing, to be asked for later
 //
 // All of it runs on one locked thread, the loop. Nothing here allocates,
 // locks or blocks for a frame; control reaches the loop as functions handed

@@ -42,6 +42,7 @@ const (
 	MulticastRouted
 	Refused
 	NoRoute
+	NoAnswer
 	NoProtocol
 	NoFlow
 	FlowLimit
@@ -105,6 +106,7 @@ var reasonTable = [NumReasons]ReasonInfo{
 	MulticastRouted:   {"multicast-routed", "Multicast and broadcast end at the bridge; the gateway does not forward them.", ""},
 	Refused:           {"refused", "Nothing listens there: answered with a reset or port unreachable.", "Start the service, or publish its port."},
 	NoRoute:           {"no-route", "The host has no route there: answered with unreachable.", "Check the host's own network: `ip route get ADDRESS`."},
+	NoAnswer:          {"no-answer", "A connection was not answered in time.", "Whoever is there is down, or a firewall drops it in silence: try from the host."},
 	NoProtocol:        {"no-protocol", "The gateway carries TCP, UDP and ICMP echo only.", ""},
 	NoFlow:            {"no-flow", "A TCP segment that belongs to no connection: answered with a reset.", "Usual after a restart of the switch; the client connects anew."},
 	FlowLimit:         {"flow-limit", "The container has as many flows as it may.", "Raise `limits: {flows: N}`."},

@@ -54,10 +54,15 @@ func newDropWorld(t *testing.T) *dropWorld {
 	return w
 }
 
-// TestDropsAreCountedOnce provokes each reason that the switch itself knows,
-// twice, since the second frame may meet a cached decision: both are counted
-// under that reason, on the sender's port, and reach nobody.
-func TestDropsAreCountedOnce(t *testing.T) {
+// dropCase is a frame that ends under a reason.
+type dropCase struct {
+	want  vswitch.Reason
+	name  string
+	frame func(w *dropWorld) []byte
+}
+
+// dropCases provoke the reasons that the switch itself knows.
+func dropCases() []dropCase {
 	toPlain := func(w *dropWorld) switchtest.Packet { return w.a.To(w.plain) }
 	fails := func(e unix.Errno) func(*dropWorld) []byte {
 		return func(w *dropWorld) []byte {
@@ -65,11 +70,7 @@ func TestDropsAreCountedOnce(t *testing.T) {
 			return w.a.To(w.b).UDP(1, 2, data)
 		}
 	}
-	for _, c := range []struct {
-		want  vswitch.Reason
-		name  string
-		frame func(w *dropWorld) []byte
-	}{
+	return []dropCase{
 		{vswitch.Truncated, "cut", func(w *dropWorld) []byte { return v4.UDP(1, 2, data)[:l3+30] }},
 		{vswitch.Truncated, "no Ethernet header", func(w *dropWorld) []byte { return make([]byte, vswitch.VnetLen+13) }},
 		{vswitch.Truncated, "not even a virtio header", func(w *dropWorld) []byte { return make([]byte, 3) }},
@@ -177,7 +178,14 @@ func TestDropsAreCountedOnce(t *testing.T) {
 		{vswitch.NotOffloadable, "too many datagrams", func(w *dropWorld) []byte {
 			return switchtest.Super(toPlain(w).UDP(1, 2, make([]byte, 8*129)), vswitch.GSOUDPL4, 8)
 		}},
-	} {
+	}
+}
+
+// TestDropsAreCountedOnce provokes each reason that the switch itself knows,
+// twice, since the second frame may meet a cached decision: both are counted
+// under that reason, on the sender's port, and reach nobody.
+func TestDropsAreCountedOnce(t *testing.T) {
+	for _, c := range dropCases() {
 		t.Run(c.want.String()+" "+c.name, func(t *testing.T) {
 			w := newDropWorld(t)
 			frame := c.frame(w)

@@ -192,6 +192,6 @@ func (s *Switch) announcement(p *Port, a netip.Addr) []byte {
 // reply sends b back through the port f came from.
 func (s *Switch) reply(f *Frame, b []byte) {
 	if r := s.Output(f.In, b); r != Delivered {
-		s.count(f.In, r)
+		s.DropFrame(f, r, 0)
 	}
 }

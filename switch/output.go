@@ -93,7 +93,7 @@ func (s *Switch) flood(f *Frame) {
 		}
 	}
 	if !out.sent && out.worst != Delivered {
-		s.count(f.In, out.worst)
+		s.DropFrame(f, out.worst, 0)
 	}
 }
 
@@ -135,6 +135,9 @@ func (b *Bridge) asksForGroups(f *Frame) bool {
 // count notes a drop on the port that the frame came from.
 func (s *Switch) count(p *Port, r Reason) {
 	p.Stats.Drops[r]++
+	if s.trace != nil {
+		s.trace.Reason = r
+	}
 	if s.capture != nil {
 		s.captureFate(r, 0, 0)
 	}

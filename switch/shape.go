@@ -188,6 +188,12 @@ func (s *Switch) shapeOut(p *Port, b []byte) bool {
 	return false
 }
 
+// dropUnread ends a frame that has not been looked at yet.
+func (s *Switch) dropUnread(p *Port, b []byte, r Reason) {
+	s.frame.Parse(p, b)
+	s.DropFrame(&s.frame, r, 0)
+}
+
 // outOpen says whether the port may be read; else it is not read until it may.
 func (s *Switch) outOpen(p *Port) bool {
 	h := p.shape

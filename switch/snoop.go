@@ -142,7 +142,7 @@ func (s *Switch) toRouters(f *Frame) {
 	for _, p := range f.In.bridge.ports {
 		if p.Spoof && p != f.In && p.blockedUntil <= s.now32 {
 			if r := s.Output(p, f.B); r != Delivered {
-				s.count(f.In, r)
+				s.DropFrame(f, r, 0)
 				return
 			}
 		}
@@ -168,7 +168,7 @@ func (s *Switch) members(f *Frame, g uint32) {
 		}
 	}
 	if !out.sent && out.worst != Delivered {
-		s.count(f.In, out.worst)
+		s.DropFrame(f, out.worst, 0)
 	}
 }
 

@@ -38,8 +38,11 @@ type Switch struct {
 	nowNs     int64
 	now32     uint32
 	nextDue   int64
-	shapeDue  int64    // of shapes and of queriers
-	capture   *Capture // nil: none
+	shapeDue  int64     // of shapes and of queriers
+	capture   *Capture  // nil: none
+	failed    *failures // nil: nothing yet
+	live      *Live     // nil: nobody follows packets
+	trace     *Trace    // of the packet that is decided about, if it is followed
 	spin      spin
 	turns     uint64
 

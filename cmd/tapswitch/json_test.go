@@ -30,7 +30,7 @@ const (
 func TestJSON(t *testing.T) {
 	b := newBench(t)
 	b.up()
-	for _, args := range [][]string{{"ps", "--json"}, {"ps", "-a", "--json"}, {"port", "--json"}, {"flow", "--json"}, {"fdb", "--json"}, {"drop", "--json"}} {
+	for _, args := range [][]string{{"ps", "--json"}, {"ps", "-a", "--json"}, {"port", "--json"}, {"flow", "--json"}, {"fdb", "--json"}, {"drop", "--json"}, {"why", "--json"}, {"flow", "ls", "--json"}, {"fdbs", "ls", "--json"}, {"drops", "ls", "--json"}, {"rules", "ls", "--json"}} {
 		if got := b.ok(args...); got != "[]" {
 			t.Errorf("%v of nothing: %s", args, got)
 		}
@@ -49,6 +49,7 @@ containers:
 	b.ok("run", "-d", "--name", "runs", "-p", "80", "--", prog, "hold")
 	b.ok("run", "--name", "ended", "--", prog, "exit", "0")
 	b.ok("exec", "runs", prog, "send", "10.5.0.9:9", "lost", "10.6.0.1")
+	b.try("exec", "runs", prog, "lookup", "held")
 	for _, c := range []struct {
 		shape string
 		args  []string
@@ -63,6 +64,9 @@ containers:
 		{`[{"container":"","protocol":"","host_ip":"","host_port":0,"container_port":0}]`, []string{"port", "--json"}},
 		{`[{"network":"","mac":"","interface":"","static":true,"age_seconds":0}]`, []string{"fdb", "--json"}},
 		{`[{"interface":"","reason":"","frames":0,"why":"","remedy":""}]`, []string{"drop", "--json"}},
+		{`[{"first":"","last":"","count":0,"container":"","interface":"","network":"","direction":"","protocol":"","from":"","to":"","step":"","reason":"","why":"","remedy":""}]`, []string{"why", "--json"}},
+		{`[{"network":"","address":"","mac":"","interface":"","origin":"","age_seconds":0}]`, []string{"neigh", "--json"}},
+		{`{"questions":[{"time":"","container":"","network":"","client":"","name":"","type":"","rcode":"","by":"","took_ms":0}]}`, []string{"dns", "--json"}},
 		{`[{"reason":"","why":"","remedy":""}]`, []string{"drop", "--reasons", "--json"}},
 		{statusShape, []string{"status", "--json"}},
 		{`{"version":"","api":""}`, []string{"version", "--json"}},

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 
@@ -117,9 +118,9 @@ protection from it. tapswitch join puts containers of others on the switch.`,
 		logsCommand(), waitCommand(), psCommand(), inspectCommand(), containerCommand(), networkCommand(),
 		ruleCommand(), routeCommand(), egressCommand(), traceCommand(), verifyCommand(), dialCommand(),
 		updateCommand(), captureCommand(), hookCommand(), dockerPluginCommand(), portCommand(), publishCommand(),
-		unpublishCommand(), statusCommand(), dropCommand(), flowCommand(), fdbCommand(), configCommand(),
-		versionCommand(), doctorCommand(), metricsCommand(), logCommand(), apiCommand(), graphCommand(),
-		topCommand(),
+		unpublishCommand(), neighCommand(), dnsCommand(), whyCommand(), monitorCommand(), statusCommand(),
+		dropCommand(), flowCommand(), fdbCommand(), configCommand(), versionCommand(), doctorCommand(),
+		metricsCommand(), logCommand(), apiCommand(), graphCommand(), topCommand(),
 	)
 	walk(root, func(c *cobra.Command) {
 		if c.Args != nil {
@@ -152,8 +153,10 @@ func connect() (*client.Client, error) {
 }
 
 // printJSON prints v for programs.
-func printJSON(v any) error {
-	e := json.NewEncoder(os.Stdout)
+func printJSON(v any) error { return writeJSON(os.Stdout, v) }
+
+func writeJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
 	return e.Encode(v)
 }

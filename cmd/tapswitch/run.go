@@ -27,7 +27,7 @@ import (
 type runFlags struct {
 	name, workdir, hostname, offload, spoof string
 	networks, publish, env, links, expose   []string
-	egress                                  string
+	egress, audit                           string
 	detach, remove, interactive, tty, init  bool
 	publishAll                              bool
 	first                                   firstNetwork
@@ -68,6 +68,7 @@ Without a switch running, a private one is made for as long as the command runs.
 	fl.StringArrayVar(&f.expose, "expose", nil, "`PORT[-PORT][/udp]` that links and -P open")
 	fl.StringArrayVar(&f.links, "link", nil, "`CONTAINER[:ALIAS]` to find by that name, and to reach at what it exposes where icc is off")
 	fl.StringVar(&f.egress, "egress", "", "what it may reach outside: all, internet, none, or a `POLICY` (default: its network's)")
+	fl.StringVar(&f.audit, "audit", "", "write what happens to it to `FILE`, a line of JSON each: flows with their totals, names asked for, drops")
 	shapeFlags(fl, &f.shape)
 	fl.StringArrayVarP(&f.env, "env", "e", nil, "`K=V`, or K for our own value")
 	fl.StringVarP(&f.workdir, "workdir", "w", "", "working `DIR` (default: ours)")
@@ -97,6 +98,9 @@ func runContainer(f runFlags, args []string) error {
 	if err != nil {
 		return err
 	}
+	if f.audit != "" && f.detach {
+		return usageError{errors.New("--audit writes while the command runs: leave out -d, or use `tapswitch monitor --json --container NAME`")}
+	}
 	c, err := connect()
 	if err != nil {
 		return err
@@ -123,13 +127,33 @@ func runContainer(f runFlags, args []string) error {
 		fmt.Println(made.ID)
 		return nil
 	}
-	return foreground(c, f.interactive, f.tty,
+	var log *audit
+	if f.audit != "" {
+		if log, err = startAudit(c, f.audit); err != nil {
+			return ourFailure(err)
+		}
+	}
+	var made *api.Container
+	err = foreground(c, f.interactive, f.tty,
 		func(tty bool, files ...int) (string, error) {
 			req.TTY = tty
-			var made api.Container
-			err := c.Do("POST", "/containers", req, &made, files...)
-			return "/containers/" + made.ID, err
+			var x api.Container
+			if err := c.Do("POST", "/containers", req, &x, files...); err != nil {
+				return "", err
+			}
+			if made = &x; log != nil {
+				log.begun <- made
+			}
+			return "/containers/" + made.ID, nil
 		})
+	if log != nil {
+		var code exitError
+		errors.As(err, &code)
+		if e := log.end(made, int(code)); e != nil {
+			report(nil, e) // the command's own end counts
+		}
+	}
+	return err
 }
 
 func createRequest(f runFlags, args []string) (*api.Create, error) {

@@ -10,6 +10,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"tapswitch/cmd/internal/api"
+	"tapswitch/cmd/internal/client"
 )
 
 //go:embed testdata/truth.txt
@@ -34,7 +37,7 @@ func (r truth) name() string {
 }
 
 // Each row of the truth table holds over real namespaces, on one thread and on
-// three, and `rule test` says of each what is.
+// three, and `trace` says of each what is.
 func TestTruthTable(t *testing.T)              { truthTables(t, 1) }
 func TestTruthTableAcrossThreads(t *testing.T) { truthTables(t, 3) }
 
@@ -97,19 +100,33 @@ func (l *lab) hold(r truth) {
 	if want := map[bool]string{true: "told", false: r.want}[r.want == "shut"]; got != want {
 		l.t.Errorf("line %d: %s -> %s %s: %s (exit code %d), want %s\n%s", r.line, r.from, r.name(), r.how, or(got, "?"), c.ProcessState.ExitCode(), r.want, out)
 	}
-	if r.from == "host" || r.from == "remote" {
+	l.traced(r)
+}
+
+// traced asks what `trace` and `rule test` ask: that says what is, where the
+// packet ends, and for which reason it gets nowhere.
+func (l *lab) traced(r truth) {
+	from := r.from
+	if from == "remote" {
+		from = map[bool]string{true: "2001:db8::2", false: "192.0.2.2"}[strings.Contains(r.to, ":")]
+	}
+	req := api.TraceRequest{From: from, To: r.to, Proto: map[bool]string{true: "icmp", false: r.how}[r.how == "ping"]}
+	if r.port != "" {
+		n, _ := strconv.ParseUint(r.port, 10, 16)
+		req.Port = uint16(n)
+	}
+	var t api.Trace
+	if err := (&client.Client{Socket: l.socket}).Do("POST", "/trace", req, &t); err != nil {
+		l.t.Errorf("line %d: trace from %s to %s %s: %v", r.line, r.from, r.name(), r.how, err)
 		return
 	}
-	to := map[bool]string{true: "[" + r.to + "]", false: r.to}[strings.Contains(r.to, ":")]
-	if r.how == "ping" {
-		to += "/icmp"
-	} else {
-		to += ":" + r.port + "/" + r.how
+	want := map[string]string{"yes": "accept", "no": "drop", "told": "reject", "shut": "accept"}[r.want]
+	if t.Verdict != want {
+		l.t.Errorf("line %d: trace from %s to %s %s: %s (%s), want %s", r.line, r.from, r.name(), r.how, t.Verdict, t.Reason, want)
 	}
-	x := l.try("rule", "test", r.from, to)
-	verdict, _, _ := strings.Cut(strings.TrimSpace(x.out), ":")
-	if want := map[string]string{"yes": "accept", "no": "drop", "told": "reject", "shut": "accept"}[r.want]; verdict != want {
-		l.t.Errorf("line %d: rule test %s %s: %q (%s), want %s", r.line, r.from, to, verdict, x.err, want)
+	accepted := t.Verdict == "accept"
+	if accepted != (t.Reaches != "") || accepted != (t.Reason == "") || !accepted && t.Why == "" || len(t.Steps) == 0 && t.Reason != "internal" {
+		l.t.Errorf("line %d: trace from %s to %s %s explains nothing: %+v", r.line, r.from, r.name(), r.how, t)
 	}
 }
 

@@ -166,3 +166,6 @@ func (h *Host) Dropped() map[vswitch.Reason]uint64 {
 	}
 	return m
 }
+
+// Failures are what the host's switch remembers.
+func (h *Host) Failures() []vswitch.Failure { return h.net.Failures() }

@@ -153,7 +153,7 @@ type Egress struct {
 
 // TraceRequest asks what would become of the first packet of a flow.
 type TraceRequest struct {
-	From  string `json:"from"`            // a container, or container:interface
+	From  string `json:"from"`            // a container, or container:interface; host, or an address outside
 	To    string `json:"to"`              // an address, a container's name, or any name
 	Port  uint16 `json:"port,omitempty"`  // 0 for icmp
 	Proto string `json:"proto,omitempty"` // tcp, udp, icmp; default: tcp with a port, icmp without
@@ -437,4 +437,12 @@ type Flow struct {
 	RxBytes   uint64  `json:"rx_bytes"`
 	TxPackets uint64  `json:"tx_packets"`
 	RxPackets uint64  `json:"rx_packets"`
+
+	Network     string  `json:"network"`
+	Inbound     bool    `json:"inbound"`
+	Rule        uint32  `json:"rule,omitempty"`        // that let it pass
+	RTTHostMs   float64 `json:"rtt_host_ms,omitempty"` // of TCP: to the peer, as the host's kernel measures it
+	RTTMs       float64 `json:"rtt_ms,omitempty"`      // and to the container
+	RetransHost uint32  `json:"retrans_host"`          // segments sent again to the peer
+	Retrans     uint32  `json:"retrans"`               // and to the container
 }

@@ -30,66 +30,80 @@ func (e *NotRunning) Error() string {
 // Do sends a request, with descriptors beside it, and decodes the answer into
 // out if it is not nil. An *api.Error is the switch's own.
 func (c *Client) Do(method, path string, in, out any, fds ...int) error {
-	var body io.Reader
-	if in != nil {
-		b, err := json.Marshal(in)
-		if err != nil {
-			return err
-		}
-		body = bytes.NewReader(b)
+	resp, done, err := c.send(method, path, "", in, fds...)
+	if err != nil {
+		return err
 	}
-	return c.do(method, path, "", body, func(r io.Reader) error {
-		if out == nil {
-			_, err := io.Copy(io.Discard, r)
-			return err
-		}
-		return json.NewDecoder(r).Decode(out)
-	}, fds...)
+	defer done()
+	defer resp.Body.Close()
+	if out == nil {
+		_, err = io.Copy(io.Discard, resp.Body)
+		return err
+	}
+	return json.NewDecoder(resp.Body).Decode(out)
 }
 
 // Get copies what a request answers to w: text, or JSON as it comes. Accept
 // names the form, where there are several.
 func (c *Client) Get(path, accept string, w io.Writer) error {
-	return c.do(http.MethodGet, path, accept, nil, func(r io.Reader) error {
-		_, err := io.Copy(w, r)
-		return err
-	})
-}
-
-func (c *Client) do(method, path, accept string, body io.Reader, take func(io.Reader) error, fds ...int) error {
-	req, err := http.NewRequest(method, "http://tapswitch/"+api.Version+path, body)
+	resp, done, err := c.send(http.MethodGet, path, accept, nil)
 	if err != nil {
 		return err
+	}
+	defer done()
+	defer resp.Body.Close()
+	_, err = io.Copy(w, resp.Body)
+	return err
+}
+
+// send sends a request and returns the answer, if it is a good one; done closes
+// the connection when its body has been read.
+func (c *Client) send(method, path, accept string, in any, fds ...int) (resp *http.Response, done func(), err error) {
+	var body io.Reader
+	if in != nil {
+		b, err := json.Marshal(in)
+		if err != nil {
+			return nil, nil, err
+		}
+		body = bytes.NewReader(b)
+	}
+	req, err := http.NewRequest(method, "http://tapswitch/"+api.Version+path, body)
+	if err != nil {
+		return nil, nil, err
 	}
 	if accept != "" {
 		req.Header.Set("Accept", accept)
 	}
 	h := fdpass.Client(c.Socket, fds...)
+	if resp, err = h.Do(req); err != nil {
+		h.CloseIdleConnections()
+		return nil, nil, c.explain(err)
+	}
+	if resp.StatusCode == http.StatusOK {
+		return resp, h.CloseIdleConnections, nil
+	}
 	defer h.CloseIdleConnections()
-	resp, err := h.Do(req)
-	if err != nil {
-		if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT) {
-			return &NotRunning{c.Socket}
-		}
-		if errors.Is(err, syscall.EACCES) {
-			return fmt.Errorf("the socket %s is another user's", c.Socket)
-		}
-		if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
-			return fmt.Errorf("the switch at %s closed the connection: it has ended, or you are not its owner", c.Socket)
-		}
-		return err
-	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		var e struct {
-			Error *api.Error `json:"error"`
-		}
-		if json.NewDecoder(resp.Body).Decode(&e) == nil && e.Error != nil {
-			return e.Error
-		}
-		return fmt.Errorf("the switch answered %s", resp.Status)
+	var e struct {
+		Error *api.Error `json:"error"`
 	}
-	return take(resp.Body)
+	if json.NewDecoder(resp.Body).Decode(&e) == nil && e.Error != nil {
+		return nil, nil, e.Error
+	}
+	return nil, nil, fmt.Errorf("the switch answered %s", resp.Status)
+}
+
+// explain says what an error of the connection means.
+func (c *Client) explain(err error) error {
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOENT):
+		return &NotRunning{c.Socket}
+	case errors.Is(err, syscall.EACCES):
+		return fmt.Errorf("the socket %s is another user's", c.Socket)
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
+		return fmt.Errorf("the switch at %s closed the connection: it has ended, or you are not its owner", c.Socket)
+	}
+	return err
 }
 
 // Stream sends a request whose answer is a stream, and returns our end of it.

@@ -44,7 +44,11 @@ func (e *Engine) Apply(c porter.Config) error {
 	e.refreshPolicy()
 	e.publishNames()
 	e.hub.setPast(e, c.Config.CaptureRing)
-	return e.createAll(fresh)
+	if err := e.createAll(fresh); err != nil {
+		return err
+	}
+	e.tell(api.Event{Type: "config", Action: "applied", Text: c.Config.Path})
+	return nil
 }
 
 // refuse says what of a configuration cannot be beside what came by command or

@@ -51,7 +51,8 @@ type published struct {
 	home int // the shard it is live in
 	fd   int // until the NAT owns it
 
-	to netip.Addr // where it leads, if that is none of the container's own addresses
+	to    netip.Addr // where it leads, if that is none of the container's own addresses
+	owner string     // whose it is, once live
 }
 
 // plan takes addresses for a container's networks. On error nothing is taken.
@@ -285,6 +286,7 @@ func (e *Engine) plug(c *container, eps []*endpoint, ports []*published, devices
 		for _, ep := range eps {
 			if ep.seat != nil {
 				e.path.RemovePort(ep.seat)
+				e.left(c.name, ep)
 				ep.seat = nil
 			}
 		}
@@ -317,6 +319,9 @@ func (e *Engine) plugOne(c *container, ep *endpoint, home int, d vswitch.Device)
 	if err == nil && ep.net.cfg.Mirror.IsValid() {
 		e.wakeMirrors()
 	}
+	if err == nil {
+		e.joined(c, ep)
+	}
 	if err == nil && ep.mac != ipam.MAC(ep.first()) { // else whoever had the address had this MAC, too
 		e.path.Announce(ep.seat)
 	}
@@ -338,7 +343,8 @@ func (e *Engine) serve(gw *endpoint, ports []*published) (err error) {
 		if err != nil {
 			return err
 		}
-		p.live, p.home = true, gw.seat.Shard
+		p.live, p.home, p.owner = true, gw.seat.Shard, gw.seat.Port.Label
+		e.portChanged("published", p)
 	}
 	return nil
 }
@@ -348,6 +354,7 @@ func (e *Engine) serve(gw *endpoint, ports []*published) (err error) {
 func (e *Engine) retract(p *published) {
 	if p.live && p.fd >= 0 {
 		e.path.unpublished(p.home, uint8(p.spec.Proto), p.addr)
+		e.portChanged("unpublished", p)
 	}
 }
 
@@ -359,10 +366,11 @@ func (e *Engine) detachAll(c *container) {
 	e.mu.Unlock()
 	var devices []vswitch.Device
 	var last []api.Stats
+	var gone []*endpoint
 	c.wiring.Lock()
 	for _, ep := range eps {
 		if d, s := e.unplug(ep); d != nil {
-			devices, last = append(devices, d), append(last, s)
+			devices, last, gone = append(devices, d), append(last, s), append(gone, ep)
 		}
 	}
 	for _, p := range ports {
@@ -371,6 +379,9 @@ func (e *Engine) detachAll(c *container) {
 		}
 		e.retract(p)
 		p.live, p.fd = true, -1
+	}
+	for _, ep := range gone {
+		e.left(c.name, ep)
 	}
 	c.wiring.Unlock()
 	e.mu.Lock()

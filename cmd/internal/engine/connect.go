@@ -124,6 +124,7 @@ func (e *Engine) seat(c *container, ep *endpoint, tap int) error {
 	if ended { // meanwhile: nobody else knows of this port
 		c.wiring.Lock()
 		d, _ := e.unplug(ep)
+		e.left(c.name, ep)
 		c.wiring.Unlock()
 		e.closeDevice(d)
 		return api.Errorf(api.Conflict, "container %s has ended", c.name)
@@ -190,6 +191,9 @@ func (e *Engine) Disconnect(network, name string) error {
 	d, last := e.unplug(ep)
 	for _, p := range moving {
 		e.retract(p)
+	}
+	if d != nil {
+		e.left(c.name, ep)
 	}
 	c.wiring.Unlock()
 	e.closeDevice(d)

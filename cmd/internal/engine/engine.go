@@ -17,12 +17,19 @@
 //	gateway.go     which network has the default route; options of one endpoint
 //	policy.go      who may talk to whom: rules, routes, egress policies
 //	trace.go       what would become of a packet, and expectations of that
+//	trace_inbound.go  the same for clients of published ports
 //	guest.go       containers on the network of another
 //	shape.go       rates, delay and loss of a container
 //	capture.go     captures: who watches (capture_fate.go: what became of a frame, capture_owner.go: whose
 //	               it is, capture_view.go: what is written, capture_past.go: what is kept)
 //	mirror.go      containers reached at loopback addresses of the host
 //	groups.go      multicast groups and who asked for them
+//	why.go         what came to nothing, to be asked for later
+//	questions.go   what DNS was asked, and what became of it
+//	flows.go       flows listed and ended
+//	live.go        real packets, followed through the steps of their decision
+//	events.go      what happens, as it happens, to those who follow
+//	neigh.go       who is where on which network
 //	dial.go        containers reached from the host without a published port
 //	links.go       --link: hosts entries and environment
 //	datapath.go    the switch's shards and their gateways
@@ -92,6 +99,10 @@ type Engine struct {
 	policy     nat.Policy  // as the gateways have it
 	openings   *forward.Openings
 	hub        hub
+	memory     memory
+	questions  questionLog
+	events     events
+	live       liveHub
 	socks      net.Listener // under applying
 	socksAt    string
 	order      uint64
@@ -130,7 +141,7 @@ func New(start porter.Start, p Porter, log *slog.Logger) (*Engine, error) {
 	e.upstreams.Store(&upstreamSet{})
 	logf := func(format string, args ...any) { log.Info(sprintf(format, args...)) }
 	var err error
-	e.dns = forward.NewDNS(forward.DNSConfig{Names: e, Upstreams: e.resolvers, Split: e.split, Cache: start.Config.Config.DNS.Cache, Closed: e.closed, Allowed: e.mayAsk, Told: e.told, Dial: e.dialUpstream, Logger: log})
+	e.dns = forward.NewDNS(forward.DNSConfig{Names: e, Upstreams: e.resolvers, Split: e.split, Cache: start.Config.Config.DNS.Cache, Closed: e.closed, Allowed: e.mayAsk, Told: e.told, Answered: e.answered, Dial: e.dialUpstream, Logger: log})
 	limits := start.Config.Config.Limits
 	e.path, err = newDatapath(start.Config.Config.Threads, vswitch.Config{Logf: logf, Gone: e.portGone},
 		nat.Config{Local: e, Logf: logf, Source4: start.Source4, Source6: start.Source6, PerPort: limits.Flows, HalfOpen: limits.HalfOpen, Reassemblies: limits.Fragments})
@@ -147,6 +158,9 @@ func New(start porter.Start, p Porter, log *slog.Logger) (*Engine, error) {
 	go e.keepMirrors()
 	return e, nil
 }
+
+// Done is closed when the engine is about to end.
+func (e *Engine) Done() <-chan struct{} { return e.ctx.Done() }
 
 // Close takes all ports away and stops the switch. Containers are the porter's
 // to end.
@@ -238,6 +252,9 @@ func (e *Engine) SetConfigError(s string) {
 	e.mu.Lock()
 	e.configErr = s
 	e.mu.Unlock()
+	if s != "" {
+		e.tell(api.Event{Type: "config", Action: "refused", Text: s})
+	}
 }
 
 // limits of descriptors, for status.

@@ -101,6 +101,7 @@ func (e *Engine) unseat(c *container, eps []*endpoint) {
 	for _, ep := range eps {
 		if d, _ := e.unplug(ep); d != nil {
 			devices = append(devices, d)
+			e.left(c.name, ep)
 		}
 	}
 	c.wiring.Unlock()

@@ -162,6 +162,7 @@ func (e *Engine) Local(_ string, a netip.Addr) bool {
 // its egress policy holds the name.
 func (e *Engine) told(scope, name string, addrs []netip.Addr, ttl time.Duration) {
 	e.hub.dnsTold(name, addrs)
+	e.memory.hear(name, addrs)
 	owner := e.table.Load().owners[scope]
 	bridge, _, _ := strings.Cut(scope, " ")
 	if f := e.askerOf(owner, bridge); f != nil && owner != "" {

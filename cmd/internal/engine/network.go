@@ -71,6 +71,7 @@ func (e *Engine) addNetwork(c configs.Network, origin string) (*network, error) 
 		Subnet6: c.Subnet6, Gateway6: gateway6, MTU: c.MTU, MaxFDB: e.start.Config.Config.Limits.FDB, Internal: c.Internal, NoICC: c.NoICC, NoDHCP: c.NoDHCP, Advertise: c.Advertise, NoSnooping: c.NoSnooping,
 		Service: service})
 	e.networks[c.Name] = n
+	e.networkChanged("made", n)
 	return n, nil
 }
 
@@ -140,6 +141,7 @@ func (e *Engine) removeNetwork(n *network) error {
 		return err
 	}
 	delete(e.networks, n.cfg.Name)
+	e.networkChanged("removed", n)
 	return nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"tapswitch/cmd/internal/api"
 	"tapswitch/configs"
 	"tapswitch/forward"
+	"tapswitch/nat"
 	"tapswitch/switch"
 )
 
@@ -28,6 +29,9 @@ func (e *Engine) Trace(r api.TraceRequest) (*api.Trace, error) {
 		return nil, api.Errorf(api.BadRequest, "%s needs a port: write %s:PORT", r.Proto, r.To)
 	case r.Proto == "icmp" && r.Port != 0:
 		return nil, api.Errorf(api.BadRequest, "icmp has no ports")
+	}
+	if client, is := e.clientOf(r.From, r.To); is {
+		return e.traceInbound(r, proto, client)
 	}
 	name, ifname, _ := strings.Cut(r.From, ":")
 	c, state, err := e.look(name)
@@ -73,6 +77,12 @@ func (e *Engine) Trace(r api.TraceRequest) (*api.Trace, error) {
 	}
 	x := e.path.explain(seat, proto, netip.AddrPortFrom(a, r.Port))
 	c.wiring.Unlock()
+	showExplanation(out, &x)
+	return out, nil
+}
+
+// showExplanation puts what the gateway explains into the answer.
+func showExplanation(out *api.Trace, x *nat.Explanation) {
 	for _, s := range x.Steps {
 		out.Steps = append(out.Steps, api.TraceStep{Name: s.Name, Text: s.Text})
 	}
@@ -81,7 +91,6 @@ func (e *Engine) Trace(r api.TraceRequest) (*api.Trace, error) {
 		info := x.Reason.Info()
 		out.Reason, out.Why, out.Remedy = info.Name, info.Why, info.Remedy
 	}
-	return out, nil
 }
 
 // exitFor is the endpoint by which a container sends to a: the one on whose

@@ -241,19 +241,6 @@ func (e *Engine) FDB() []api.FDBEntry {
 	return out
 }
 
-// Flows lists all flows.
-func (e *Engine) Flows() []api.Flow {
-	out := []api.Flow{}
-	e.path.Each(func(i int, sw *vswitch.Switch) {
-		for _, f := range e.path.nats[i].Flows() {
-			out = append(out, api.Flow{Protocol: protocol(f.Proto), Kind: f.Kind, State: f.State, Container: sw.Port(f.Port).Name,
-				Local: f.Local.String(), Remote: f.Remote.String(), HostLocal: text(f.Host), HostPeer: text(f.Peer), AgeSec: float64(f.Age) / 1e9,
-				TxBytes: f.Bytes[0], RxBytes: f.Bytes[1], TxPackets: f.Packets[0], RxPackets: f.Packets[1]})
-		}
-	})
-	return out
-}
-
 func text(a netip.AddrPort) string {
 	if !a.IsValid() {
 		return ""

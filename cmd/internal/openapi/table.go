@@ -22,6 +22,11 @@ type nothing struct{}
 
 var everything = Parameter{"all", "string", "any value: those that do not run, too"}
 
+var (
+	ofContainer = Parameter{"container", "string", "of this container alone"}
+	last        = Parameter{"last", "integer", "so many, the newest; all without it"}
+)
+
 const (
 	stream = "one stream socket, which the answer's bytes go through"
 	stdio  = "none, or three: standard input, output and error"
@@ -80,7 +85,16 @@ var Operations = []Operation{
 	{Pattern: "POST /v1/capture", Summary: "Packets as they pass, as pcapng", In: api.Capture{}, Out: nothing{}, Files: stream},
 	{Pattern: "GET /v1/fdb", Summary: "Which interface holds which MAC address", Out: []api.FDBEntry{}},
 	{Pattern: "GET /v1/groups", Summary: "Who has asked for which multicast group", Out: []api.GroupMember{}},
-	{Pattern: "GET /v1/flows", Summary: "List flows through the gateways", Out: []api.Flow{}},
+	{Pattern: "GET /v1/neighbours", Summary: "Who is where on which network", Out: []api.Neighbour{}},
+	{Pattern: "GET /v1/flows", Summary: "List flows through the gateways", Out: []api.Flow{}, Query: []Parameter{
+		ofContainer, {"proto", "string", "tcp, udp or icmp"}, {"state", "string", "as listed"}, {"remote", "string", "an address or CIDR of the other end, with or without a port"}}},
+	{Pattern: "POST /v1/flows/kill", Summary: "End flows", In: api.FlowFilter{}, Out: api.Killed{}},
+	{Pattern: "GET /v1/failures", Summary: "What came to nothing of late, merged", Out: []api.Failure{}, Query: []Parameter{ofContainer, last}},
+	{Pattern: "GET /v1/dns", Summary: "What was asked of DNS, by whom, and who answered", Out: api.DNS{}, Query: []Parameter{ofContainer, last}},
+	{Pattern: "GET /v1/trace/live", Summary: "Real packets with the steps of their decision, as they pass: a line of JSON each", Media: "application/x-ndjson", Private: true,
+		Query: []Parameter{{"filter", "string", "as pcap-filter(7)"}}},
+	{Pattern: "GET /v1/events", Summary: "What happens, as it happens: a line of JSON each", Media: "application/x-ndjson",
+		Query: []Parameter{ofContainer, {"type", "string", "some of container, network, port, flow, drop, limit, dns, config, with commas"}}},
 	{Pattern: "GET /v1/stats", Summary: "What the interfaces have counted", Out: []api.InterfaceStats{}},
 	{Pattern: "GET /v1/metrics", Summary: "What was counted, for Prometheus; as OpenMetrics with that in Accept", Media: "text/plain"},
 	{Pattern: "GET /v1/openapi.json", Summary: "This description", Media: "application/json"},

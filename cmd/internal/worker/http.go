@@ -83,7 +83,7 @@ func routes(route func(pattern string, f func(r *http.Request) (any, error)), x 
 	route("POST /v1/networks/prune", func(*http.Request) (any, error) { return e.PruneNetworks(), nil })
 	route("GET /v1/fdb", func(*http.Request) (any, error) { return e.FDB(), nil })
 	route("GET /v1/groups", func(*http.Request) (any, error) { return e.GroupMembers(), nil })
-	route("GET /v1/flows", func(*http.Request) (any, error) { return e.Flows(), nil })
+	seeing(route, e)
 	containers(route, e)
 	policies(route, e)
 	joins(route, e)

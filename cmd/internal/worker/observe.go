@@ -42,6 +42,7 @@ func (x *control) logging() api.Log {
 
 // plain are the requests whose answers are no JSON of ours.
 func plain(handle func(string, http.Handler), x *control) {
+	following(handle, x.e)
 	handle("GET /v1/metrics", metrics.Handler(func() *engine.Measured { return x.e.Measure() }))
 	handle("GET /v1/openapi.json", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		doc, err := openapi.Document(x.e.Version(), false)
