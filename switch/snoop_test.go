@@ -358,3 +358,54 @@ func FuzzReport(f *testing.F) {
 		}
 	})
 }
+
+// TestGroupsOnSeveralThreads: a member hears its group whichever thread reads it
+// and the sender; who is not one does not, where the same thread reads both.
+func TestGroupsOnSeveralThreads(t *testing.T) {
+	g := newThreads(t, 2)
+	seg := g.AddBridge(twoSubnets[0])
+	for i := range 6 {
+		g.host(i/3, seg, false, fmt.Sprintf("172.17.0.%d", i+2))
+	}
+	frame := func(from int, kind byte) []byte {
+		p := switchtest.Packet{SrcMAC: g.seats[from].Port.MAC, Src: g.seats[from].Port.Addrs[0], Dst: netip.MustParseAddr("239.1.2.3")}
+		p.DstMAC = switchtest.GroupMAC(p.Dst)
+		if kind == 0 {
+			return p.UDP(1, 5000, data)
+		}
+		return p.IGMP(kind, 0, p.Dst.AsSlice())
+	}
+	joined := func() (n int) {
+		g.Each(func(i int, _ *vswitch.Switch) { n += len(seg.Bridges[i].Groups()) })
+		return n
+	}
+	for n, member := range []int{1, 4} {
+		if e := g.ends[member].Write(frame(member, 0x16)); e != 0 {
+			t.Fatal(e)
+		}
+		for joined() <= n {
+			g.idle()
+		}
+	}
+	for from := range 6 {
+		want := len(frame(from, 0)) // queries are shorter
+		if e := g.ends[from].Write(frame(from, 0)); e != 0 {
+			t.Fatal(e)
+		}
+		for to := range 6 {
+			// Members, and all that the other thread reads.
+			for heard := to == from || to/3 == from/3 && to != 1 && to != 4; !heard; {
+				heard = len(g.ends[to].Wait(t)) == want
+			}
+		}
+		g.idle()
+		for to := range 6 {
+			b := make([]byte, 2000)
+			for n, e := g.ends[to].Read(b); e == 0; n, e = g.ends[to].Read(b) {
+				if n == want {
+					t.Errorf("%d heard %d, and is not in the group, or heard it twice", to, from)
+				}
+			}
+		}
+	}
+}
