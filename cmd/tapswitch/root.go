@@ -113,7 +113,7 @@ protection from it. tapswitch join puts containers of others on the switch.`,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(upCommand(), downCommand(), reloadCommand(), demoCommand(), demoProbeCommand(), runCommand(), execCommand(), joinCommand(), leaveCommand(),
 		stopCommand(), removeCommand(), killCommand(), logsCommand(), waitCommand(), psCommand(), inspectCommand(), containerCommand(), networkCommand(), ruleCommand(), routeCommand(), egressCommand(), traceCommand(), verifyCommand(), dialCommand(), updateCommand(), captureCommand(), hookCommand(), dockerPluginCommand(), portCommand(), publishCommand(), unpublishCommand(),
-		statusCommand(), dropCommand(), flowCommand(), fdbCommand(), configCommand(), versionCommand(), doctorCommand())
+		statusCommand(), dropCommand(), flowCommand(), fdbCommand(), configCommand(), versionCommand(), doctorCommand(), installCommand(), uninstallCommand(), manCommand(), facesCommand())
 	walk(root, func(c *cobra.Command) {
 		if c.Args != nil {
 			check := c.Args
