@@ -232,8 +232,8 @@ func TestPrecedence(t *testing.T) {
 			}
 		}
 	}
-	if len(settings) != 17 {
-		t.Errorf("%d settings, of which 17 are tested above", len(settings))
+	if len(settings) != 18 {
+		t.Errorf("%d settings, of which 18 are tested above", len(settings))
 	}
 }
 
