@@ -33,6 +33,7 @@ type Config struct {
 	Limits      Limits
 	Threads     int    // that switch; takes effect at the next start
 	CaptureRing int    // bytes for the headers of the last packets; 0: none are kept
+	Sandbox     string // on, strict, off: what the process that carries the traffic gives up; takes effect at the next start
 	LogLevel    string // debug, info, warn, error
 	LogFormat   string // text, json
 	Metrics     string // where they are served: ADDRESS:PORT or unix:PATH; "": nowhere

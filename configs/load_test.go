@@ -52,6 +52,7 @@ func TestDefault(t *testing.T) {
 		DNS:      DNS{Cache: 4096},
 		Limits:   Limits{Flows: 8192, HalfOpen: 1024, FDB: 4096, Fragments: 256},
 		Threads:  1,
+		Sandbox:  "on",
 		LogLevel: "info", LogFormat: "text",
 	}
 	if got := Default(); !reflect.DeepEqual(got, want) {
@@ -195,6 +196,7 @@ func TestPrecedence(t *testing.T) {
 		{"socks", "socks: '127.0.0.1:1'", "127.0.0.1:2", "[::1]:3", "[::1]:3", "127.0.0.1:2", "127.0.0.1:1", "", func(c *Config) any { return c.SOCKS }},
 		{"threads", "threads: 2", "3", "4", 4, 3, 2, 1, func(c *Config) any { return c.Threads }},
 		{"capture_ring", "capture_ring: 64kb", "1mb", "2MB", 2 << 20, 1 << 20, 64 << 10, 0, func(c *Config) any { return c.CaptureRing }},
+		{"sandbox", "sandbox: off", "strict", "on", "on", "strict", "off", "on", func(c *Config) any { return c.Sandbox }},
 		{"log.level", "log: {level: debug}", "warn", "error", "error", "warn", "debug", "info", func(c *Config) any { return c.LogLevel }},
 		{"log.format", "log: {format: json}", "text", "json", "json", "text", "json", "text", func(c *Config) any { return c.LogFormat }},
 		{"metrics", "metrics: '127.0.0.1:1'", "127.0.0.2:2", "unix:/m", "unix:/m", "127.0.0.2:2", "127.0.0.1:1", "", func(c *Config) any { return c.Metrics }},
@@ -236,8 +238,8 @@ func TestPrecedence(t *testing.T) {
 			}
 		}
 	}
-	if len(settings) != 23 {
-		t.Errorf("%d settings, of which 23 are tested above", len(settings))
+	if len(settings) != 24 {
+		t.Errorf("%d settings, of which 24 are tested above", len(settings))
 	}
 }
 

@@ -44,7 +44,7 @@ func TestProblems(t *testing.T) {
 		// keys
 		{"network: []", []string{`x.yaml:1: network: unknown key; did you mean networks?`}},
 		{"\nNetworks: []", []string{`x.yaml:2: Networks: unknown key; did you mean networks?`}},
-		{"colour: red", []string{`x.yaml:1: colour: unknown key; known here: networks, containers, rules, routes, egress, host, ip_forward, dns, socks, limits, threads, capture_ring, log, metrics, metrics_public, api, pprof, state_file`}},
+		{"colour: red", []string{`x.yaml:1: colour: unknown key; known here: networks, containers, rules, routes, egress, host, ip_forward, dns, socks, limits, threads, capture_ring, sandbox, log, metrics, metrics_public, api, pprof, state_file`}},
 		{"log:\n  levle: info", []string{`x.yaml:2: log.levle: unknown key; did you mean level?`}},
 		{"limits: {half-open: 3, tcp: 1}", []string{
 			`x.yaml:1: limits.half-open: unknown key; did you mean half_open?`,
@@ -54,11 +54,11 @@ func TestProblems(t *testing.T) {
 			`x.yaml:1: containers[0].ports: unknown key; did you mean publish?`,
 			`x.yaml:1: containers[0].environment: unknown key; did you mean env?`,
 			`x.yaml:1: containers[0].image: unknown key; known here: name, networks, ip, ip6, mac, aliases, publish, command, env, workdir, hostname, links, expose, egress, shape, offload, spoof, pid, netns, ifname`}},
-		{`"a\nb": 1`, []string{`x.yaml:1: a\nb: unknown key; known here: networks, containers, rules, routes, egress, host, ip_forward, dns, socks, limits, threads, capture_ring, log, metrics, metrics_public, api, pprof, state_file`}},
+		{`"a\nb": 1`, []string{`x.yaml:1: a\nb: unknown key; known here: networks, containers, rules, routes, egress, host, ip_forward, dns, socks, limits, threads, capture_ring, sandbox, log, metrics, metrics_public, api, pprof, state_file`}},
 		{"networks: [{name: a, subnt: 10.0.0.0/8}]", []string{`x.yaml:1: networks[0].subnt: unknown key; did you mean subnet?`}},
 
 		// kinds
-		{"[a]", []string{`x.yaml:1: a list stands where the keys should; write networks, containers, rules, routes, egress, host, ip_forward, dns, socks, limits, threads, capture_ring, log, metrics, metrics_public, api, pprof, state_file as keys`}},
+		{"[a]", []string{`x.yaml:1: a list stands where the keys should; write networks, containers, rules, routes, egress, host, ip_forward, dns, socks, limits, threads, capture_ring, sandbox, log, metrics, metrics_public, api, pprof, state_file as keys`}},
 		{"networks: {bridge: {}}", []string{`x.yaml:1: networks: a map stands where a list should; write networks: [{name: bridge, subnet: 172.17.0.0/16}]`}},
 		{`rules: [{form: any}, {action: deny}, {to: "!", action: drop}, {to: web, action: drop}, {proto: icmp, ports: [80], action: drop}, {ports: [0], action: drop}, {from: "network:x", action: drop}]`, []string{
 			`x.yaml:1: rules[0].form: unknown key; did you mean from?`,
@@ -318,7 +318,7 @@ func TestSyntaxProblems(t *testing.T) {
 		{"x.json", "{\n\"log\": {}", []string{`x.json:2: not valid JSON: unexpected end of JSON input; look for a missing or extra comma, quote or bracket here or just before`}},
 		{"x.json", "{} {}", []string{`x.json:1: not valid JSON: invalid character '{' after top-level value; look for a missing or extra comma, quote or bracket here or just before`}},
 		{"x.json", "{\"log\": {},\n\"log\": {}}", []string{`x.json:2: key "log" is given twice; keep one of the two`}},
-		{"x.json", "[]", []string{`x.json:1: a list stands where the keys should; write networks, containers, rules, routes, egress, host, ip_forward, dns, socks, limits, threads, capture_ring, log, metrics, metrics_public, api, pprof, state_file as keys`}},
+		{"x.json", "[]", []string{`x.json:1: a list stands where the keys should; write networks, containers, rules, routes, egress, host, ip_forward, dns, socks, limits, threads, capture_ring, sandbox, log, metrics, metrics_public, api, pprof, state_file as keys`}},
 		{"x.json", "{\"limits\": {\n\"flows\": 8e3}}", []string{`x.json:2: limits.flows: "8e3" is not a whole number; write one from 1 to 1048576`}},
 		{"x.toml", "\nlog = {level = info}", []string{`x.toml:2: not valid TOML: expected character ,; look for a missing quote, bracket or = on this line`}},
 		{"x.toml", "[log]\nlevel = 'info'\n\n[log]\n", []string{`x.toml:4: not valid TOML: table log already exists; keep one of the two`}},

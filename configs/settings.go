@@ -72,6 +72,12 @@ var settings = []setting{
 			}
 			c.CaptureRing = int(n)
 		}},
+	{"sandbox", "on", "what the process that carries the traffic gives up: on, strict, off; takes effect at the next start", textNode,
+		func(d *decoder, at value, c *Config) {
+			if i, ok := d.word(at, sandboxModes...); ok {
+				c.Sandbox = sandboxModes[i]
+			}
+		}},
 	{"log.level", "info", "what is logged: debug, info, warn, error", textNode,
 		func(d *decoder, at value, c *Config) {
 			if i, ok := d.word(at, logLevels...); ok {
@@ -105,8 +111,9 @@ var settings = []setting{
 }
 
 var (
-	logLevels  = []string{"debug", "info", "warn", "error"}
-	logFormats = []string{"text", "json"}
+	sandboxModes = []string{"on", "strict", "off"}
+	logLevels    = []string{"debug", "info", "warn", "error"}
+	logFormats   = []string{"text", "json"}
 )
 
 // maxLimit bounds each limit: what it counts is memory of the switch.

@@ -118,6 +118,8 @@ func (s *shower) config() *yaml.Node {
 	s.put(root, "", "threads", number(c.Threads))
 	s.put(root, "", "capture_ring", number(c.CaptureRing))
 
+	s.put(root, "", "sandbox", scalar(c.Sandbox))
+
 	log := section()
 	s.put(log, "log", "level", scalar(c.LogLevel))
 	s.put(log, "log", "format", scalar(c.LogFormat))

@@ -74,6 +74,7 @@ limits:
   fragments: 256 # default
 threads: 1 # default
 capture_ring: 0 # default
+sandbox: on # default
 log:
   level: warn # env TAPSWITCH_LOG_LEVEL
   format: json # flag --log-format

@@ -352,6 +352,9 @@ func (k *checker) singles() {
 		k.bad(config, "threads", "%d is out of range; write 1 to %d", c.Threads, maxThreads)
 	}
 	k.serving()
+	if !slices.Contains(sandboxModes, c.Sandbox) {
+		k.bad(config, "sandbox", "%s", notAWord(c.Sandbox, sandboxModes))
+	}
 	if !slices.Contains(logLevels, c.LogLevel) {
 		k.bad(config, "log.level", "%s", notAWord(c.LogLevel, logLevels))
 	}

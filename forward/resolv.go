@@ -24,6 +24,9 @@ const (
 // are empty. All methods may be called from several goroutines; they may wait
 // for the disk.
 type Resolv struct {
+	// Open opens the file; nil: os.Open. It is set before the first question.
+	Open func(path string) (*os.File, error)
+
 	path string
 	now  func() time.Time
 
@@ -90,7 +93,11 @@ func (r *Resolv) refresh() {
 	if resolvStateOf(info) == r.state {
 		return
 	}
-	f, err := os.Open(r.path)
+	open := r.Open
+	if open == nil {
+		open = os.Open
+	}
+	f, err := open(r.path)
 	if err != nil {
 		r.state, r.conf = resolvState{}, resolvConf{}
 		return

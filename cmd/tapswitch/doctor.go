@@ -64,7 +64,7 @@ func doctorCommand() *cobra.Command {
 }
 
 func diagnose() []finding {
-	list := []finding{tryTun(), tryNamespaces(), tryTAP(), tryPing(), tryDescriptors(), tryPorts()}
+	list := []finding{tryTun(), tryNamespaces(), tryTAP(), tryNamespaceLimits(), trySandbox(), tryPing(), tryPorts(), tryDescriptors(), trySubordinate(), tryLinger()}
 	return append(list, finding{Check: "kernel", OK: true, Found: kernel()})
 }
 
@@ -96,7 +96,7 @@ func tryTAP() finding {
 	out, err := probe("tap").CombinedOutput()
 	f.Found = strings.TrimSpace(string(out))
 	if err != nil {
-		f.OK, f.Found = false, f.Found+" "+err.Error()
+		f.OK, f.Found, f.Remedy = false, f.Found+" "+err.Error(), "what is missing above, or a module: sudo modprobe tun"
 	}
 	return f
 }

@@ -18,11 +18,6 @@ import (
 
 	"golang.org/x/sys/unix"
 	"tapswitch/cmd/internal/api"
-	"tapswitch/cmd/internal/cni"
-	"tapswitch/cmd/internal/netavark"
-	"tapswitch/cmd/internal/pasta"
-	"tapswitch/cmd/internal/porter"
-	"tapswitch/cmd/internal/slirp"
 )
 
 // The tests of this package need Go and a kernel with user namespaces, nothing
@@ -30,9 +25,7 @@ import (
 // names, and the program that runs inside containers when its first argument is
 // one of program_test.go's.
 func TestMain(m *testing.M) {
-	switch filepath.Base(os.Args[0]) {
-	case "tapswitch", "exe", porter.WorkerName, porter.InitName, porter.ExecName, porter.StageName, porter.ShareName, ProbeName, ExtcapName, slirp.Name,
-		pasta.Name, pasta.CommandName, pasta.HelperName, cni.Name, netavark.Name:
+	if name := filepath.Base(os.Args[0]); name == "tapswitch" || name == "exe" || called(name) != nil {
 		main()
 	}
 	if len(os.Args) > 1 {

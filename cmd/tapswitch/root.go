@@ -120,7 +120,8 @@ protection from it. tapswitch join puts containers of others on the switch.`,
 		updateCommand(), captureCommand(), hookCommand(), dockerPluginCommand(), portCommand(), publishCommand(),
 		unpublishCommand(), neighCommand(), dnsCommand(), whyCommand(), monitorCommand(), statusCommand(),
 		dropCommand(), flowCommand(), fdbCommand(), configCommand(), versionCommand(), doctorCommand(),
-		metricsCommand(), logCommand(), apiCommand(), graphCommand(), topCommand(),
+		metricsCommand(), logCommand(), apiCommand(), graphCommand(), topCommand(), installCommand(),
+		uninstallCommand(), manCommand(), facesCommand(),
 	)
 	walk(root, func(c *cobra.Command) {
 		if c.Args != nil {

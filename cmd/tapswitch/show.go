@@ -62,6 +62,7 @@ func printStatus(s *api.Status) {
 		flows = append(flows, fmt.Sprintf("%s %d", k, s.Flows[k]))
 	}
 	row("flows", "%s", strings.Join(flows, ", "))
+	row("sandbox", "%s", s.Sandbox)
 	row("descriptors", "%d of %d", s.FDs, s.FDLimit)
 	row("dns", "%d questions, %d local, %d forwarded to %s", s.DNS["queries"], s.DNS["local"], s.DNS["forwarded"], strings.Join(s.Upstreams, ", "))
 	for _, k := range sortedKeys(s.Drops) {

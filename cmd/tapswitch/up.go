@@ -44,7 +44,10 @@ func upCommand() *cobra.Command {
 		Long: `Run the switch in the foreground, with the configuration found: -c FILE, else
 ./tapswitch.yaml, $XDG_CONFIG_HOME/tapswitch/tapswitch.yaml, /etc/tapswitch/tapswitch.yaml, else one network
 "bridge" 172.17.0.0/16. It prints what it made, then "ready". SIGINT, SIGTERM and "tapswitch down" take everything
-away; SIGHUP and "tapswitch reload" apply what changed in the file.`,
+away; SIGHUP and "tapswitch reload" apply what changed in the file.
+
+It is a service of systemd's kind: it takes its control socket from a socket unit, tells when it is ready, reloads and
+stops, and answers the watchdog as long as the switch answers. "tapswitch install service" makes the units.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if f.detach {
@@ -69,6 +72,10 @@ away; SIGHUP and "tapswitch reload" apply what changed in the file.`,
 }
 
 func up(cmd *cobra.Command, f upFlags) error {
+	sd, err := newSystemd()
+	if err != nil {
+		return err
+	}
 	// What our caller left open is not for containers to inherit.
 	_ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
 	load := func() (porter.Config, error) { return loadConfig(cmd, f) }
@@ -79,7 +86,7 @@ func up(cmd *cobra.Command, f upFlags) error {
 	if err := checkTun(); err != nil {
 		return err
 	}
-	socket, err := place.Socket(flagSocket)
+	socket, err := sd.socket(flagSocket)
 	if err != nil {
 		return err
 	}
@@ -122,7 +129,10 @@ func up(cmd *cobra.Command, f upFlags) error {
 				_, _ = w.WriteString("1")
 				w.Close()
 			}
+			sd.ready(pl.Socket)
 		},
+		Phase:  sd.phase,
+		Listen: sd.listen,
 		Warn: func(text string) {
 			out.Lock()
 			defer out.Unlock()

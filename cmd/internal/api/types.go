@@ -411,6 +411,7 @@ type Status struct {
 	FDs         int               `json:"descriptors"`
 	FDLimit     uint64            `json:"descriptors_limit"`
 	Upstreams   []string          `json:"dns_upstreams"`
+	Sandbox     Sandbox           `json:"sandbox"`
 }
 
 // FDBEntry is one row of a bridge's forwarding database.

@@ -139,6 +139,7 @@ func New(start porter.Start, p Porter, log *slog.Logger) (*Engine, error) {
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	e.table.Store(&nameTable{})
 	e.upstreams.Store(&upstreamSet{})
+	e.resolv.Open = e.openFile
 	logf := func(format string, args ...any) { log.Info(sprintf(format, args...)) }
 	var err error
 	e.dns = forward.NewDNS(forward.DNSConfig{Names: e, Upstreams: e.resolvers, Split: e.split, Cache: start.Config.Config.DNS.Cache, Closed: e.closed, Allowed: e.mayAsk, Told: e.told, Answered: e.answered, Dial: e.dialUpstream, Logger: log})

@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+	"tapswitch/cmd/internal/porter"
 	"tapswitch/configs"
 	"tapswitch/forward"
 	"tapswitch/nat"
@@ -312,4 +314,18 @@ func (e *Engine) files(c *container, host string) (resolv, hosts string) {
 	}
 	r.WriteString("options ndots:0\n")
 	return r.String(), h.String()
+}
+
+// openFile opens a file of the host by way of the porter: the worker's own eyes
+// may end at its directories.
+func (e *Engine) openFile(path string) (*os.File, error) {
+	_, fds, err := e.porter.Call(porter.Message{Op: porter.OpOpen, Name: path})
+	if err != nil {
+		return nil, err
+	}
+	if len(fds) != 1 {
+		closeFDs(fds)
+		return nil, fmt.Errorf("%s has not come", path)
+	}
+	return os.NewFile(uintptr(fds[0]), path), nil
 }

@@ -22,17 +22,19 @@ const WorkerName = "tapswitch-worker"
 
 // Options of a porter.
 type Options struct {
-	Start Start
-	Load  func() (Config, error) // reads the configuration anew
-	Ready func(text string)      // everything is made
-	Warn  func(text string)
-	Log   *slog.Logger
-	Stop  <-chan os.Signal // SIGINT, SIGTERM: end
-	HUP   <-chan os.Signal // SIGHUP: read the configuration anew
-	Watch <-chan struct{}  // the file has changed
-	Ended <-chan struct{}  // whoever we serve is gone
-	Lock  *os.File         // for the worker alone to hold, so that its end is the lock's; nil: none
-	API   *Worker          // for those that ask the worker from here; nil: nobody does
+	Start  Start
+	Load   func() (Config, error) // reads the configuration anew
+	Ready  func(text string)      // everything is made
+	Warn   func(text string)
+	Log    *slog.Logger
+	Stop   <-chan os.Signal // SIGINT, SIGTERM: end
+	Phase  func(Phase)      // tells a service manager; nil: there is none
+	HUP    <-chan os.Signal // SIGHUP: read the configuration anew
+	Watch  <-chan struct{}  // the file has changed
+	Ended  <-chan struct{}  // whoever we serve is gone
+	Listen *os.File         // the control socket, if it is there; else it is made
+	Lock   *os.File         // for the worker alone to hold, so that its end is the lock's; nil: none
+	API    *Worker          // for those that ask the worker from here; nil: nobody does
 }
 
 type porter struct {
@@ -47,6 +49,8 @@ type porter struct {
 	down   chan struct{}
 	once   sync.Once
 	failed error
+
+	sockets map[string]bool // paths that configurations name
 }
 
 // Run starts the worker and serves it until the switch ends. The error says why
@@ -62,8 +66,14 @@ func Run(opt Options) error {
 		p.opt.API = new(Worker)
 	}
 	p.opt.API.begin(conn)
+	control, err := p.control()
+	if err != nil {
+		child.Close()
+		return err
+	}
+	defer control.Close()
 	cmd := &exec.Cmd{
-		Path: "/proc/self/exe", Args: []string{WorkerName}, Env: os.Environ(), Stdin: nil, Stdout: os.Stderr, Stderr: os.Stderr,
+		Path: "/proc/self/exe", Args: opt.Start.workerArgs(), Env: os.Environ(), Stdin: nil, Stdout: os.Stderr, Stderr: os.Stderr,
 		ExtraFiles:  []*os.File{child},
 		SysProcAttr: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGKILL},
 	}
@@ -78,11 +88,12 @@ func Run(opt Options) error {
 	if err != nil {
 		return fmt.Errorf("start the worker: %w", err)
 	}
-	if err := conn.Send(Message{Op: OpStart, Start: &opt.Start}); err != nil {
+	if err := conn.Send(Message{Op: OpStart, Start: &opt.Start}, control.fds()...); err != nil {
 		cmd.Process.Kill()
 		cmd.Wait()
 		return fmt.Errorf("start the worker: %w", err)
 	}
+	p.named(opt.Start.Config.Config)
 	go p.serve()
 	died := make(chan error, 1)
 	go func() { died <- cmd.Wait() }()
@@ -97,6 +108,7 @@ func (p *porter) wait(cmd *exec.Cmd, died chan error) error {
 	for {
 		select {
 		case <-p.opt.HUP:
+			p.phase(Reloading)
 			p.reload()
 			continue
 		case <-p.opt.Watch:
@@ -115,6 +127,7 @@ func (p *porter) wait(cmd *exec.Cmd, died chan error) error {
 		case <-p.opt.Ended:
 		case <-p.down:
 		}
+		p.phase(Stopping)
 		p.stop(cmd, died)
 		return nil
 	}
@@ -131,6 +144,7 @@ func (p *porter) reloadMessage(id uint64) Message {
 		m.Err = api.Errorf(api.BadRequest, "%v", err)
 	} else {
 		m.Config = &c
+		p.named(c.Config)
 	}
 	return m
 }
@@ -161,6 +175,8 @@ func (p *porter) serve() {
 		case OpRequest:
 			fdpass.CloseAll(fds)
 			p.opt.API.deliver(m)
+		case OpReloaded:
+			p.phase(Ready)
 		default:
 			go p.answer(m, fds)
 		}
@@ -193,6 +209,10 @@ func (p *porter) answer(m Message, fds []int) {
 		out = p.onPlug(m, &r)
 	case OpSockets:
 		out = p.onSockets(m, &r)
+	case OpOpen:
+		out = p.onOpen(m, &r)
+	case OpListen, OpReveal, OpUnlink:
+		out = p.onSocket(m, &r)
 	case OpReload:
 		r = p.reloadMessage(m.ID)
 	default:

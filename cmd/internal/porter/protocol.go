@@ -28,11 +28,12 @@ type Message struct {
 	Interface *api.Interface  `json:"interface,omitempty"`
 	Extra     json.RawMessage `json:"extra,omitempty"`
 	Request   *Request        `json:"request,omitempty"`
+	Listen    *Listen         `json:"listen,omitempty"`
 }
 
 // Operations. The worker asks, the porter answers with the same word.
 const (
-	OpStart   = "start"   // porter to worker, first: Start
+	OpStart   = "start"   // porter to worker, first: Start, and the control socket
 	OpReady   = "ready"   // worker to porter: everything is made; Text lists it
 	OpFailed  = "failed"  // worker to porter: nothing was made; Err
 	OpStop    = "stop"    // porter to worker: end; and back when done
@@ -48,6 +49,10 @@ const (
 	OpOwners  = "owners"  // processes of a container and their ports; reply Extra, a list of Owner
 	OpSockets = "sockets" // Plug; reply a socket of the socket monitor there
 	OpFiles   = "files"   // Spec: Resolv, Hosts and Mask of a container, as they are now, or Sysctls
+	OpOpen    = "open"    // Name of a file of the host; reply the file
+	OpListen  = "listen"  // Name, Listen: beside a path of the configuration's; reply the socket
+	OpReveal  = "reveal"  // Name: it takes its place
+	OpUnlink  = "unlink"  // Name: it goes; with Text, only the one beside
 	OpExited  = "exited"  // event: a container ended with Code
 	OpEnded   = "ended"   // event: a session ended with Code
 	OpWarn    = "warn"    // event: Text
@@ -67,6 +72,8 @@ type Start struct {
 
 	Source4 netip.Addr `json:"source4"` // the host's address that sockets to the outside have; zero: any
 	Source6 netip.Addr `json:"source6"`
+
+	Sandbox api.Sandbox `json:"-"` // the worker's, once it is in it
 }
 
 // Request is one of the control API without its socket: a face asks it of the

@@ -30,7 +30,7 @@ func (x *control) apply(cfg *porter.Config) error {
 	fresh, err := x.open(cfg.Config)
 	if err == nil {
 		if err = x.e.Apply(*cfg); err != nil {
-			fresh.drop()
+			fresh.drop(x)
 		}
 	}
 	if err != nil {
@@ -49,6 +49,6 @@ func (x *control) apply(cfg *porter.Config) error {
 func (x *control) close() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.metrics.close("")
-	x.readonly.close("")
+	x.metrics.close(x, "")
+	x.readonly.close(x, "")
 }

@@ -105,35 +105,35 @@ func Run() int {
 	unix.CloseOnExec(lockFD)
 	c := &client{conn: fdpass.New(os.NewFile(3, "porter")), wait: make(map[uint64]chan reply)}
 	var m porter.Message
-	if _, err := c.conn.Receive(&m); err != nil || m.Start == nil {
+	fds, err := c.conn.Receive(&m)
+	if err != nil || m.Start == nil {
 		return 1
 	}
 	level := new(slog.LevelVar)
 	log := newLogger(m.Start.Config, level)
-	e, err := engine.New(*m.Start, c, log)
-	if err != nil {
+	fail := func(err error) int {
 		c.Tell(porter.Message{Op: porter.OpFailed, Err: api.Errorf(api.Failed, "%v", err)})
 		return 1
+	}
+	l, err := listener(fds)
+	if err != nil {
+		return fail(err)
+	}
+	if m.Start.Sandbox, err = contain(m.Start.Config.Config.Sandbox, log); err != nil {
+		return fail(err)
+	}
+	e, err := engine.New(*m.Start, c, log)
+	if err != nil {
+		return fail(err)
 	}
 	x := &control{e: e, c: c, log: log, level: level}
 	stop := make(chan struct{})
 	control := handler(x)
 	go serve(x, control, stop)
-	var l *net.UnixListener
-	if m.Start.Socket != "" {
-		if l, err = listen(m.Start.Socket); err != nil {
-			c.Tell(porter.Message{Op: porter.OpFailed, Err: api.Errorf(api.Failed, "%v", err)})
-			return 1
-		}
-	}
 	e.RestorePolicies()
 	if err := x.apply(&m.Start.Config); err != nil {
 		e.Close()
-		if l != nil {
-			os.Remove(m.Start.Socket)
-		}
-		c.Tell(porter.Message{Op: porter.OpFailed, Err: api.Errorf(api.Failed, "%v", err)})
-		return 1
+		return fail(err)
 	}
 	restored, problems := e.Restore()
 	for _, p := range problems {
@@ -155,7 +155,6 @@ func Run() int {
 	x.close()
 	if l != nil {
 		_ = l.Close()
-		os.Remove(m.Start.Socket)
 	}
 	e.Close()
 	last, done := context.WithTimeout(context.Background(), 2*time.Second)
@@ -188,7 +187,10 @@ func serve(x *control, h http.Handler, stop chan struct{}) {
 		case m.Op == porter.OpEnded:
 			go e.Ended(m.Name, m.Code)
 		case m.Op == porter.OpReload:
-			go reload(x, m)
+			go func() {
+				_ = reload(x, m)
+				c.Tell(porter.Message{Op: porter.OpReloaded})
+			}()
 		}
 	}
 }
@@ -227,17 +229,24 @@ func raiseLimit() {
 // and listeners gone.
 const lockFD = 4
 
-// listen makes the control socket. A leftover of a switch that died is
-// replaced: the porter holds the lock that says that nobody else lives.
-func listen(path string) (*net.UnixListener, error) {
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("control socket %s: %w", path, err)
+// listener is the control socket, which came with the first message; nil: this
+// switch has none.
+func listener(fds []int) (*net.UnixListener, error) {
+	if len(fds) == 0 {
+		return nil, nil
 	}
-	l, err := listenUnix(path)
+	f := os.NewFile(uintptr(fds[0]), "control socket")
+	defer f.Close()
+	l, err := net.FileListener(f)
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
-	return l, nil
+	u, ok := l.(*net.UnixListener)
+	if !ok {
+		l.Close()
+		return nil, errors.New("control socket: not a unix socket")
+	}
+	return u, nil
 }
 
 // owner says who may use the control socket: the user the switch runs as, and
