@@ -37,6 +37,7 @@ func newLab(t *testing.T) *lab {
 	t.Helper()
 	need(t)
 	if os.Getenv(inLab) == "" {
+		t.Parallel() // a machine of its own; most of the time it waits for silence
 		c := exec.Command(prog, "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=5m")
 		c.Env = append(os.Environ(), inLab+"=1")
 		c.SysProcAttr = ownNamespaces()

@@ -121,11 +121,11 @@ func Of(socket string) (*Place, error) {
 }
 
 func stateDir() string {
-	if uid, real := realUID(); uid == 0 && real {
-		return "/var/lib/tapswitch"
-	}
 	if d := os.Getenv("XDG_STATE_HOME"); d != "" {
 		return filepath.Join(d, "tapswitch")
+	}
+	if uid, real := realUID(); uid == 0 && real {
+		return "/var/lib/tapswitch"
 	}
 	if h, err := os.UserHomeDir(); err == nil {
 		return filepath.Join(h, ".local", "state", "tapswitch")

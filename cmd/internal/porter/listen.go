@@ -3,9 +3,11 @@ package porter
 import (
 	"errors"
 	"io/fs"
+	"maps"
 	"net"
 	"os"
 	"os/user"
+	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -34,17 +36,38 @@ func (p *porter) named(c *configs.Config) {
 		p.sockets = make(map[string]bool)
 	}
 	if path, ok := configs.UnixPath(c.Metrics); ok {
-		p.sockets[path] = true
+		p.sockets[path] = p.sockets[path]
 	}
 	if c.API.ReadOnly != "" {
-		p.sockets[c.API.ReadOnly] = true
+		p.sockets[c.API.ReadOnly] = p.sockets[c.API.ReadOnly]
+	}
+}
+
+// unlink removes a socket if one of ours is there.
+func (p *porter) unlink(path string) {
+	p.mu.Lock()
+	ours := p.sockets[path]
+	p.sockets[path] = false
+	p.mu.Unlock()
+	if ours {
+		_ = os.Remove(path)
+	}
+}
+
+// unlinkAll removes what the worker has left, which had no time to say so.
+func (p *porter) unlinkAll() {
+	p.mu.Lock()
+	paths := slices.Collect(maps.Keys(p.sockets))
+	p.mu.Unlock()
+	for _, path := range paths {
+		p.unlink(path)
 	}
 }
 
 // onSocket does what the worker asks about a socket at m.Name.
 func (p *porter) onSocket(m Message, r *Message) []int {
 	p.mu.Lock()
-	known := p.sockets[m.Name]
+	_, known := p.sockets[m.Name]
 	p.mu.Unlock()
 	if !known || m.Op == OpListen && m.Listen == nil {
 		r.Err = api.Errorf(api.BadRequest, "%s is no socket of the configuration", m.Name)
@@ -56,11 +79,15 @@ func (p *porter) onSocket(m Message, r *Message) []int {
 	case OpListen:
 		fds, err = listenAside(m.Name, m.Listen)
 	case OpReveal:
-		err = os.Rename(m.Name+fresh, m.Name)
+		if err = os.Rename(m.Name+fresh, m.Name); err == nil {
+			p.mu.Lock()
+			p.sockets[m.Name] = true
+			p.mu.Unlock()
+		}
 	case OpUnlink:
 		_ = os.Remove(m.Name + fresh)
 		if m.Text == "" {
-			_ = os.Remove(m.Name)
+			p.unlink(m.Name)
 		}
 	}
 	if err != nil {

@@ -50,7 +50,7 @@ type porter struct {
 	once   sync.Once
 	failed error
 
-	sockets map[string]bool // paths that configurations name
+	sockets map[string]bool // paths that configurations name, and whether one of ours is there
 }
 
 // Run starts the worker and serves it until the switch ends. The error says why
@@ -98,6 +98,7 @@ func Run(opt Options) error {
 	died := make(chan error, 1)
 	go func() { died <- cmd.Wait() }()
 	err = p.wait(cmd, died)
+	p.unlinkAll()
 	p.killAll()
 	return err
 }

@@ -22,7 +22,7 @@ var allowed = []string{
 	"getuid", "geteuid", "getgid", "getegid", "getrusage", "getrlimit",
 	// Files; what may be opened is Landlock's to say.
 	"open", "openat", "read", "write", "readv", "writev", "pread64", "pwrite64", "close", "lseek",
-	"stat", "lstat", "fstat", "newfstatat", "fstatat", "statx", "access", "faccessat", "faccessat2", "getdents64", "readlink", "readlinkat", "getcwd",
+	"stat", "lstat", "statfs", "fstat", "newfstatat", "fstatat", "statx", "access", "faccessat", "faccessat2", "getdents64", "readlink", "readlinkat", "getcwd",
 	"mkdir", "mkdirat", "unlink", "unlinkat", "rename", "renameat", "renameat2", "ftruncate", "fsync", "fdatasync", "fcntl", "flock", "umask",
 	"dup", "dup2", "dup3", "pipe2", "memfd_create", "copy_file_range", "sendfile", "splice",
 	// Waiting.
