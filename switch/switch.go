@@ -19,6 +19,7 @@ type Config struct {
 	// Spin is how long the loop polls at most before it sleeps, in nanoseconds; 0
 	// for the default, negative for never.
 	Spin int64
+	Beat *Beat // shared by shards; nil for none
 }
 
 // Switch is one shard: an epoll set, a run queue, ports and bridges on one
@@ -44,6 +45,7 @@ type Switch struct {
 	live      *Live     // nil: nobody follows packets
 	trace     *Trace    // of the packet that is decided about, if it is followed
 	spin      spin
+	losses    losses
 	turns     uint64
 
 	queue  []Token
