@@ -1,7 +1,6 @@
 package nat
 
 import (
-	"fmt"
 	"net/netip"
 
 	"tapswitch/switch"
@@ -11,8 +10,6 @@ import (
 // asks (Bridge.Ask), and between bridges where a route leads. Each such flow has
 // a record, a pair without any translation, so that answers pass with it and a
 // changed policy finds it.
-
-func sprintf(format string, args ...any) string { return fmt.Sprintf(format, args...) }
 
 // Between is vswitch.Gateway: a packet to a neighbour. Nothing that is dropped
 // here is cached: what opens no flow now may be the answer to one later.

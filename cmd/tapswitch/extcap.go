@@ -83,7 +83,7 @@ func extcap(args []string) int {
 			fmt.Println(err)
 		}
 	default:
-		return say(errors.New("Wireshark calls this program: --extcap-interfaces, --extcap-dlts, --extcap-config, --capture"))
+		return say(errors.New("this program is for Wireshark to call: --extcap-interfaces, --extcap-dlts, --extcap-config, --capture"))
 	}
 	return exitOK
 }

@@ -141,7 +141,7 @@ func (in installing) extcapDir() (string, error) {
 			return found[0], nil
 		}
 	}
-	return "", errors.New("Wireshark's extcap directory is not found: say it with --dir (Wireshark shows it under Help, About, Folders)")
+	return "", errors.New("the extcap directory of Wireshark is not found: say it with --dir (Wireshark shows it under Help, About, Folders)")
 }
 
 func planService(in installing, _ []string) (items []install.Item, next []string, err error) {

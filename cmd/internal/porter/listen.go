@@ -35,11 +35,14 @@ func (p *porter) named(c *configs.Config) {
 	if p.sockets == nil {
 		p.sockets = make(map[string]bool)
 	}
+	paths := []string{c.API.ReadOnly}
 	if path, ok := configs.UnixPath(c.Metrics); ok {
-		p.sockets[path] = p.sockets[path]
+		paths = append(paths, path)
 	}
-	if c.API.ReadOnly != "" {
-		p.sockets[c.API.ReadOnly] = p.sockets[c.API.ReadOnly]
+	for _, path := range paths {
+		if _, known := p.sockets[path]; path != "" && !known {
+			p.sockets[path] = false
+		}
 	}
 }
 
