@@ -349,7 +349,7 @@ func TestExtcap(t *testing.T) {
 	if _, errs, code := ask("--capture", "--extcap-interface", "tapswitch:nosuch", "--fifo", "/dev/null"); code == 0 || !strings.Contains(errs, "nosuch") {
 		t.Errorf("of nobody: exit code %d: %s", code, errs)
 	}
-	if _, errs, code := ask("run"); code == 0 || !strings.Contains(errs, "Wireshark calls") {
+	if _, errs, code := ask("run"); code == 0 || !strings.Contains(errs, "for Wireshark to call") {
 		t.Errorf("by hand: exit code %d: %s", code, errs)
 	}
 	fifo := filepath.Join(b.dir, "fifo")

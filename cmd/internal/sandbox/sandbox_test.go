@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -108,14 +109,14 @@ var attempts = map[string]func(its, others string) error{
 	"be preempted": func(string, string) error { // by signals of the runtime's own
 		runtime.GOMAXPROCS(1)
 		done := make(chan bool)
-		var stop bool
+		var stop atomic.Bool
 		go func() {
-			for n := uint(0); !stop; n++ { //nolint: no call in it to be preempted at
+			for n := uint(0); !stop.Load(); n++ { //nolint: no call in it to be preempted at
 			}
 			close(done)
 		}()
 		runtime.Gosched()
-		stop = true
+		stop.Store(true)
 		return nil
 	},
 
