@@ -1,5 +1,7 @@
 package configs
 
+import "strings"
+
 // hostInterface checks the name of the i-th network's interface of the host, and
 // that the gateway has an address for it.
 func (k *checker) hostInterface(o object, i int) {
@@ -8,11 +10,8 @@ func (k *checker) hostInterface(o object, i int) {
 	if n.HostInterface == "" {
 		return
 	}
-	if !InterfaceName(n.HostInterface) {
-		k.bad(o, key, "%s is no name of an interface; write at most 15 letters and digits, as %s", quote(n.HostInterface), "lab0")
-	}
-	if n.HostInterface == "lo" {
-		k.bad(o, key, "lo is the host's loopback; write another, as lab0")
+	if !InterfaceName(n.HostInterface) || strings.Contains(n.HostInterface, "%") { // % is the kernel's to number
+		k.bad(o, key, "%s is no name for an interface; write at most 15 letters and digits, as lab0", quote(n.HostInterface))
 	}
 	has4 := !n.NoIPv4 && n.Mode4 != "isolated" && !n.NoAddress4
 	if !has4 && (!n.Subnet6.IsValid() || n.Mode6 == "isolated") {

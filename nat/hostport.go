@@ -56,3 +56,22 @@ func (n *NAT) errorToHost(f *vswitch.Frame, i uint32, s int) vswitch.Action {
 	}
 	return consumed
 }
+
+// ExplainHost is Explain for the host, by its own interface on p's bridge.
+func (n *NAT) ExplainHost(p *vswitch.Port, proto uint8, port uint16, v6 bool) Explanation {
+	t := new(Trace)
+	gw := p.Bridge().Gateway
+	if v6 {
+		gw = p.Bridge().Gateway6
+	}
+	q := packet{from: party{host: true, addr: gw}, to: party{port: p, addr: sourceOf(p, v6)}, way: wayHostPort, proto: proto, port: port}
+	switch r := n.judge(&q, t); {
+	case r.ok:
+		t.Add("output", "switched to %s, which sees %s", p.Name, gw)
+		return Explanation{t.Steps, Accepted, vswitch.Delivered, r.rule, p.Name}
+	case r.reply == silence:
+		return Explanation{t.Steps, Dropped, r.reason, r.rule, ""}
+	default:
+		return Explanation{t.Steps, Rejected, r.reason, r.rule, ""}
+	}
+}

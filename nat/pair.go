@@ -102,8 +102,8 @@ func (n *NAT) pairForward(i uint32, s int, f *vswitch.Frame) {
 	to := &fl.sides[1-s]
 	p := n.sw.Port(to.port)
 	fl.used = n.sw.Now()
-	if s == 1 {
-		fl.udp.replied = true
+	if s == 1 || p.Mirror() && f.Proto == vswitch.ProtoTCP && f.TCPFlags&vswitch.TCPSyn == 0 {
+		fl.udp.replied = true // of the answers that another shard reads, this tells
 	}
 	if f.Proto == vswitch.ProtoTCP {
 		n.pairTCP(fl, s, f, p)

@@ -54,6 +54,8 @@ func (s *Switch) fromHost(f *Frame) Action {
 		return Drop(Reflected)
 	case dst.Multicast() && neighbour && !f.solicitsRouter():
 		return Action{Kind: ActFlood}
+	case dst.Multicast() && (neighbour || f.Class&ClassControl != 0 && f.Proto != ProtoUDP):
+		return Action{Kind: ActConsumed} // router solicitations and reports of groups are for us
 	case dst.Multicast():
 		return Drop(MulticastRouted)
 	}

@@ -7,6 +7,7 @@ import (
 	"tapswitch/cmd/internal/api"
 	"tapswitch/cmd/internal/porter"
 	"tapswitch/configs"
+	"tapswitch/nat"
 	"tapswitch/switch"
 )
 
@@ -104,6 +105,56 @@ func (e *Engine) checkHosts(c *configs.Config) error {
 		}
 	}
 	return nil
+}
+
+// viewHost shows the host's interface with its counters. The lock is held.
+func (e *Engine) viewHost(n *network) *api.HostInterface {
+	if n.host == nil {
+		return nil
+	}
+	p := n.host.Port
+	h := &api.HostInterface{Name: n.cfg.HostInterface, Interface: p.Name, MAC: p.MAC.String(), Addresses: p.Addrs, Stats: e.path.stats(n.host)}
+	return h
+}
+
+// traceHost says what would become of the host's packet to a container that it
+// reaches by its own interface; nil if it has none there.
+func (e *Engine) traceHost(r api.TraceRequest, proto uint8) *api.Trace {
+	if r.From != "host" {
+		return nil
+	}
+	at, err := netip.ParseAddr(r.To)
+	e.mu.Lock()
+	var to *endpoint
+	var of *container
+	for _, c := range e.containers {
+		for _, ep := range c.endpoints {
+			if c.state == stateRunning && ep.net.host != nil && to == nil && (err == nil && (ep.ip == at || ep.ip6 == at) || err != nil && c.name == r.To) {
+				to, of = ep, c
+			}
+		}
+	}
+	e.mu.Unlock()
+	if to == nil {
+		return nil
+	}
+	if err != nil {
+		at = to.first()
+	}
+	if at.Is6() && proto == vswitch.ProtoICMP {
+		proto = vswitch.ProtoICMPv6
+	}
+	of.wiring.Lock()
+	defer of.wiring.Unlock()
+	seat := to.seat
+	if seat == nil {
+		return nil
+	}
+	out := &api.Trace{From: r.From, To: r.To, Address: at.String(), Port: r.Port, Proto: r.Proto, Steps: []api.TraceStep{}}
+	var x nat.Explanation
+	e.path.Shards[seat.Shard].Do(func() { x = e.path.nats[seat.Shard].ExplainHost(seat.Port, proto, r.Port, at.Is6()) })
+	showExplanation(out, &x)
+	return out
 }
 
 // dropHost takes the host's interface off a network. The lock is held.

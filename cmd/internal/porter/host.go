@@ -46,7 +46,7 @@ func makeHost(c api.Interface, check bool) (int, error) {
 	defer in.Close()
 	for end := time.Now().Add(hostPatience); in.Has(c.Name) && !(check && c.Replace); time.Sleep(10 * time.Millisecond) {
 		if check || time.Now().After(end) { // one that is persistent would be taken over, not made
-			return -1, api.Errorf(api.Conflict, "host_interface %s: an interface of that name is there already: write another name, or remove that one: ip link del %s", c.Name, c.Name)
+			return -1, api.Errorf(api.Conflict, "host_interface %s: an interface of that name is there already: write another name, or take that one away (ip link show %s)", c.Name, c.Name)
 		}
 	}
 	name := c.Name
