@@ -73,6 +73,8 @@ type Network struct {
 	Mirror      netip.Prefix // loopback addresses of the host that stand for its containers'; zero: none
 	MirrorPorts MirrorPorts  // at which ports
 
+	HostInterface string // the host's own interface there, which only root may make; "": none
+
 	Outbound, Outbound6 netip.Addr // source address of what goes outside; zero: the host's kernel chooses
 
 	Range, Range6 netip.Prefix // from which addresses are chosen; zero: from the subnet

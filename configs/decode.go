@@ -122,6 +122,7 @@ var networkFields = []field[Network]{
 	{"inhibit_ipv4", func(d *decoder, at value, n *Network) { n.NoAddress4 = d.yes(at) }},
 	{"mirror", func(d *decoder, at value, n *Network) { n.Mirror, _ = d.prefix(at, "127.17.0.0/16") }},
 	{"mirror_ports", func(d *decoder, at value, n *Network) { n.MirrorPorts = d.mirrorPorts(at) }},
+	{"host_interface", func(d *decoder, at value, n *Network) { n.HostInterface, _ = d.text(at) }},
 	{"outbound", func(d *decoder, at value, n *Network) { n.Outbound, _ = d.addr(at, false) }},
 	{"outbound6", func(d *decoder, at value, n *Network) { n.Outbound6, _ = d.addr(at, true) }},
 }

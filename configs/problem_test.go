@@ -94,7 +94,7 @@ func TestProblems(t *testing.T) {
 		{"api: {readonly: r.sock}", []string{`x.yaml:1: api.readonly: "r.sock" is no absolute path; write one, as /run/user/1000/tapswitch/readonly.sock`}},
 		{"api: {readonly: /r, mode: rw}", []string{`x.yaml:1: api.mode: "rw" is no mode; write it as chmod takes it, as "0660"`}},
 		{"socks: '1080'", []string{`x.yaml:1: socks: "1080" is no address with a port; write one, as 127.0.0.1:1080`}},
-		{"networks: [bridge]", []string{`x.yaml:1: networks[0]: "bridge" stands where a map should; write name, subnet, gateway, subnet6, gateway6, mtu, internal, icc, gateway_mode, gateway_mode6, masquerade, host_binding, interface_prefix, range, range6, dhcp, advertise, egress, multicast_snooping, ipv4, inhibit_ipv4, mirror, mirror_ports, outbound, outbound6 as keys`}},
+		{"networks: [bridge]", []string{`x.yaml:1: networks[0]: "bridge" stands where a map should; write name, subnet, gateway, subnet6, gateway6, mtu, internal, icc, gateway_mode, gateway_mode6, masquerade, host_binding, interface_prefix, range, range6, dhcp, advertise, egress, multicast_snooping, ipv4, inhibit_ipv4, mirror, mirror_ports, host_interface, outbound, outbound6 as keys`}},
 		{"containers:\n  -\n  - {name: c}", []string{`x.yaml:2: containers[0]: is empty; write a value or take the line out`}},
 		{"containers: [{name: [c]}]", []string{`x.yaml:1: containers[0].name: a list stands where one value should; write name: VALUE`}},
 		{"containers: [{name: c, command: nginx -g x}]", []string{`x.yaml:1: containers[0].command: "nginx -g x" stands where a list should; write command: [nginx, -g, x]`}},
@@ -325,7 +325,7 @@ func TestSyntaxProblems(t *testing.T) {
 		{"x.toml", "[log]\nlevel = 'info'\nlevle = 'info'\n", []string{`x.toml:3: log.levle: unknown key; did you mean level?`}},
 		{"x.toml", "[[networks]]\nname = 'a'\n\n[networks.b]\nc = 1", []string{
 			`x.toml:1: networks[0].subnet: is missing; write a free one, as subnet: 172.17.0.0/16`,
-			`x.toml:4: networks[0].b: unknown key; known here: name, subnet, gateway, subnet6, gateway6, mtu, internal, icc, gateway_mode, gateway_mode6, masquerade, host_binding, interface_prefix, range, range6, dhcp, advertise, egress, multicast_snooping, ipv4, inhibit_ipv4, mirror, mirror_ports, outbound, outbound6`}},
+			`x.toml:4: networks[0].b: unknown key; known here: name, subnet, gateway, subnet6, gateway6, mtu, internal, icc, gateway_mode, gateway_mode6, masquerade, host_binding, interface_prefix, range, range6, dhcp, advertise, egress, multicast_snooping, ipv4, inhibit_ipv4, mirror, mirror_ports, host_interface, outbound, outbound6`}},
 		{"x.toml", "limits = {flows = true, fdb = 1979-05-27}", []string{
 			`x.toml:1: limits.flows: "true" is not a whole number; write one from 1 to 1048576`,
 			`x.toml:1: limits.fdb: "1979-05-27" is not a whole number; write one from 1 to 1048576`}},

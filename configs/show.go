@@ -185,6 +185,7 @@ func (s *shower) network(path string, n Network) *yaml.Node {
 		s.put(m, path, "mirror", scalar(n.Mirror.String()))
 	}
 	s.text(m, path, "mirror_ports", string(n.MirrorPorts))
+	s.text(m, path, "host_interface", n.HostInterface)
 	if n.Outbound.IsValid() {
 		s.put(m, path, "outbound", scalar(n.Outbound.String()))
 	}

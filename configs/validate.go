@@ -164,6 +164,7 @@ func (k *checker) networks() {
 			k.bad(o, "interface_prefix", "%s begins no interface's name; write at most 13 letters, as eth", quote(n.IfPrefix))
 		}
 		k.mirror(o, i)
+		k.hostInterface(o, i)
 		k.outbound(o, "outbound", n.Outbound)
 		k.outbound(o, "outbound6", n.Outbound6)
 		k.span(o, "range", n.Subnet, n.Range)

@@ -63,9 +63,9 @@ func (n *NAT) between(f *vswitch.Frame, out *vswitch.Port) vswitch.Action {
 	}
 	q := n.neighbours(f, out, f.DstPort())
 	r := n.judge(&q, n.sw.Trace())
-	v := verdict{kind: verdictBridged, way: wayBridge, rule: r.rule, out: out}
+	v := verdict{kind: verdictBridged, way: q.way, rule: r.rule, out: out}
 	if !r.ok {
-		v = n.answer(f, verdict{way: wayBridge, reason: r.reason, reply: r.reply, rule: r.rule, out: out})
+		v = n.answer(f, verdict{way: q.way, reason: r.reason, reply: r.reply, rule: r.rule, out: out})
 	}
 	if v.kind == verdictDrop {
 		return n.denied(f, ruling{reason: v.reason, reply: v.reply, rule: v.rule})
@@ -120,6 +120,9 @@ func echo(f *vswitch.Frame) int {
 
 // neighbours is the packet from f's port to another of its bridge.
 func (n *NAT) neighbours(f *vswitch.Frame, out *vswitch.Port, port uint16) packet {
+	if f.In.Host {
+		return hostPacket(f, out, port)
+	}
 	return packet{from: party{port: f.In, addr: f.Src()}, to: party{port: out, addr: f.Dst()}, way: wayBridge, proto: f.Proto, port: port}
 }
 
@@ -183,7 +186,7 @@ func (n *NAT) aboutFlow(f *vswitch.Frame, out *vswitch.Port) bool {
 		return false
 	}
 	i, s := n.quoted(f)
-	return i != none && n.flows[i].way == wayBridge && n.flows[i].sides[1-s].port == out.ID && n.stands(i)
+	return i != none && n.flows[i].way.direct() && n.flows[i].sides[1-s].port == out.ID && n.stands(i)
 }
 
 // rightWay says whether an echo packet fits its flow: requests from the side
@@ -209,7 +212,7 @@ func (n *NAT) rightWay(i uint32, s int, f *vswitch.Frame) bool {
 // itself is taken for that: TCP beyond a first SYN, and what another shard
 // expects.
 func (n *NAT) answer(f *vswitch.Frame, v verdict) verdict {
-	if v.out == nil || !stray(f) && !n.cfg.Expect.has(frameOf(f)) {
+	if v.out == nil || v.way == wayHostPort || !stray(f) && !n.cfg.Expect.has(frameOf(f)) {
 		return v
 	}
 	q := packet{from: party{port: v.out, addr: f.Dst()}, to: party{port: f.In, addr: f.Src()}, way: v.way, proto: f.Proto, port: f.SrcPort()}
@@ -237,7 +240,7 @@ func (n *NAT) openDirect(f *vswitch.Frame, v verdict) vswitch.Action {
 	copy(to.local[:], f.DstIP())
 	copy(to.remote[:], f.SrcIP())
 	if i, _ := n.find(v.out.ID, f.Proto, &to.local, &to.remote, to.lport, to.rport); i != none {
-		if v.way == wayRouted { // the other has a flow of its own with these numbers
+		if v.way != wayBridge { // the other has a flow of its own with these numbers
 			return vswitch.Drop(vswitch.FlowLimit)
 		}
 		return n.unrecorded(f, &to, v)
@@ -313,6 +316,8 @@ func (n *NAT) packetOf(fl *flow) (q packet, known bool) {
 			client = b.remote.netip(!fl.v6)
 		}
 		q.from, q.to, q.port = n.client(client), own, a.lport
+	case wayHostPort:
+		return n.hostPacketOf(fl), true
 	case wayPublished, wayBridge, wayRouted:
 		if fl.kind != kindPair {
 			at := netip.AddrPortFrom(q.to.addr, a.rport)

@@ -18,6 +18,7 @@
 //	http.go       the same of HTTP, and that it stays at one
 //	source.go     from which of the host's addresses
 //	pair.go       rewriting between two ports (hairpin, other bridges)
+//	hostport.go   the host's own interface on a bridge
 //	frag.go       fragments put together
 //	icmp.go       errors towards the container
 //	errqueue.go   errors from the host's kernel

@@ -66,6 +66,9 @@ func (n *NAT) errorFor(f *vswitch.Frame, e icmpError) {
 	if f.Dst().IsMulticast() || f.Src().IsUnspecified() {
 		return
 	}
+	if f.In.Host {
+		e.from = f.Dst() // its kernel takes nothing from its own address
+	}
 	quote := f.B[f.L3:min(f.End, f.L3+quoteLen(f.V6))]
 	n.sendError(f.In, f.SrcMAC(), f.V6, f.SrcIP(), quote, e)
 }
@@ -240,6 +243,8 @@ func (n *NAT) icmpFromTap(f *vswitch.Frame) vswitch.Action {
 			return vswitch.Drop(r)
 		}
 		return consumed
+	case fl.kind == kindPair && fl.way == wayHostPort:
+		return n.errorToHost(f, i, 1-s)
 	case fl.kind == kindPair:
 		n.pairError(fl, 1-s, icmpError{typ: b[0], code: b[1], info: get32(b[4:])})
 		return consumed

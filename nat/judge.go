@@ -18,13 +18,18 @@ const (
 	wayHost                 // from a container to the host
 	wayOutside              // from a container to anywhere else
 	wayInbound              // from outside or the host to what a container publishes
+	wayHostPort             // from the host to a container, by its interface on the bridge
 )
+
+// direct says whether packets of the way go from port to port of one bridge as
+// they are.
+func (w way) direct() bool { return w == wayBridge || w == wayHostPort }
 
 func (w way) direction() Direction {
 	switch w {
 	case wayBridge, wayPublished, wayRouted:
 		return Between
-	case wayInbound:
+	case wayInbound, wayHostPort:
 		return Inward
 	}
 	return Outward
@@ -172,6 +177,9 @@ func (p *Policy) routed(q *packet, t *Trace) ruling {
 	case wayPublished, wayInbound:
 		t.Add("publish", "published ports are open")
 		return allow(RulePublished)
+	case wayHostPort:
+		t.Add("host", "the host reaches network %s by its own interface there", q.to.network())
+		return allow(RuleHost)
 	}
 	if p.NoForward && !q.loop {
 		t.Add("route", "forwarding is off")

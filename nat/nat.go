@@ -249,7 +249,7 @@ func (n *NAT) resolve(f *vswitch.Frame) vswitch.Action {
 			return n.open(f)
 		}
 	}
-	if i != none && !n.reopens(f, i) && n.stands(i) && (n.flows[i].way != wayRouted || n.rightWay(i, s, f)) {
+	if i != none && !n.reopens(f, i) && n.stands(i) && (n.flows[i].way != wayRouted && n.flows[i].way != wayHostPort || n.rightWay(i, s, f)) {
 		if f.Class&vswitch.ClassTTL != 0 && !f.In.Bridge().IsGateway(f.Dst()) {
 			n.timeExceeded(f)
 			return vswitch.Drop(vswitch.TTLExceeded)
@@ -261,6 +261,16 @@ func (n *NAT) resolve(f *vswitch.Frame) vswitch.Action {
 			return vswitch.Action{Kind: vswitch.ActConsumed}
 		}
 		return a
+	}
+	if i != none && n.flows[i].way == wayHostPort && f.Proto == vswitch.ProtoTCP && !stray(f) {
+		if !n.flows[i].over() {
+			return n.strayTCP(f) // the numbers are those of what the host has opened
+		}
+		n.drop(i)
+	} else if i == none {
+		if a, is := n.answersHost(f); is {
+			return a
+		}
 	}
 	return n.open(f)
 }

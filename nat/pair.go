@@ -19,13 +19,16 @@ const (
 // pairLifetime is how long a TCP pair may be silent, by what was seen of it.
 func (f *flow) pairLifetime() int64 {
 	switch {
-	case f.udp.rtoPass || f.udp.fins == 3:
+	case f.over():
 		return pairClosed
 	case f.udp.replied:
 		return pairOpen
 	}
 	return pairSYN
 }
+
+// over says whether a TCP pair was reset, or finished by both sides.
+func (f *flow) over() bool { return f.udp.rtoPass || f.udp.fins == 3 }
 
 // openPair starts a flow to a published port's container and forwards its
 // first frame.
@@ -99,14 +102,14 @@ func (n *NAT) pairForward(i uint32, s int, f *vswitch.Frame) {
 	to := &fl.sides[1-s]
 	p := n.sw.Port(to.port)
 	fl.used = n.sw.Now()
-	if s == 1 {
-		fl.udp.replied = true
+	if s == 1 || p.Mirror() && f.Proto == vswitch.ProtoTCP && f.TCPFlags&vswitch.TCPSyn == 0 {
+		fl.udp.replied = true // of the answers that another shard reads, this tells
 	}
 	if f.Proto == vswitch.ProtoTCP {
 		n.pairTCP(fl, s, f, p)
 		n.arm(i, fl.used+fl.lifetime())
 	}
-	if fl.way == wayBridge {
+	if fl.way.direct() {
 		if r := n.sw.Output(p, f.B); r != vswitch.Delivered {
 			n.lostOn(fl, s, r)
 		}
@@ -144,7 +147,7 @@ func (n *NAT) pairTCP(fl *flow, s int, f *vswitch.Frame, out *vswitch.Port) {
 		return
 	}
 	fl.udp.fins, fl.udp.rtoPass = 0, false // a reused tuple begins anew
-	if fl.way == wayBridge {
+	if fl.way.direct() {
 		return
 	}
 	ip := vswitch.IPv4Len

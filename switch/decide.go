@@ -167,6 +167,9 @@ func (s *Switch) decide(f *Frame) (Action, uint32) {
 	if f.Class&ClassBad != 0 {
 		return Drop(f.Reason), fdbNone
 	}
+	if p.Host {
+		return s.fromHost(f), fdbNone
+	}
 	dst, src := f.DstMAC(), f.SrcMAC()
 	if src.Multicast() {
 		return Drop(SourceMulticast), fdbNone
@@ -194,6 +197,9 @@ func (s *Switch) decide(f *Frame) (Action, uint32) {
 	if dst == br.MAC {
 		if s.trace != nil {
 			s.trace.Add("fdb", "%s is the gateway of network %s", dst, br.Name)
+		}
+		if br.host != nil && f.tellsGateway() {
+			return Action{Kind: ActOutput, Port: br.host.ID}, i
 		}
 		if f.EtherType == EtherARP {
 			return s.arp(f), i

@@ -104,9 +104,10 @@ type fanout struct {
 	worst Reason
 }
 
-// fan sends f to p, unless it came from there.
+// fan sends f to p, unless it came from there. What goes to several is never for
+// the host.
 func (s *Switch) fan(f *Frame, p *Port, out *fanout) {
-	if p == f.In {
+	if p == f.In || p.Host {
 		return
 	}
 	if p.blockedUntil > s.now32 {

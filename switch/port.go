@@ -23,6 +23,9 @@ type PortConfig struct {
 	// Spoof lets frames pass with any source and makes the port one that the FDB
 	// learns from: for routers, nested bridges and virtual machines.
 	Spoof bool
+	// Host makes it the host's own interface on the bridge (host.go): MAC and Addrs
+	// are then the gateway's.
+	Host  bool
 	Flows int // of the gateway's that it may have at a time; 0: as any port
 	Shape Shape
 }
@@ -128,6 +131,7 @@ type Bridge struct {
 	hearAll int         // ports with hearsAll
 	gen     uint64      // grows with membership and with what the FDB learns
 	trusted int         // ports that may spoof: unknown unicast goes to them only
+	host    *Port       // the host's own interface; nil: it has none here
 }
 
 // Ports are the members; the slice is borrowed and changes with the bridge.

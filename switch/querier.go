@@ -87,7 +87,7 @@ func (s *Switch) query(br *Bridge, v6 bool) {
 	}
 	br.groups.queries++
 	for _, p := range br.ports {
-		if !p.Mirror() && p.blockedUntil <= s.now32 {
+		if !p.Mirror() && !p.Host && p.blockedUntil <= s.now32 {
 			if r := s.Output(p, b); r != Delivered && r != PortDown {
 				s.count(p, r)
 			}

@@ -207,7 +207,11 @@ func (s *Switch) AddPort(c PortConfig) (*Port, error) {
 	if p.hearsAll = c.Spoof || p.Mirror(); p.hearsAll {
 		br.hearAll++
 	}
-	br.fdb.program(c.MAC, p, s.now32)
+	if c.Host {
+		br.host = p
+	} else {
+		br.fdb.program(c.MAC, p, s.now32)
+	}
 	s.SetShape(p, c.Shape)
 	return p, nil
 }
@@ -216,6 +220,9 @@ func (s *Switch) AddPort(c PortConfig) (*Port, error) {
 // only learned is taken over, or a trusted port could keep containers out.
 func (s *Switch) checkMAC(c *PortConfig) error {
 	br := c.Bridge
+	if c.Host {
+		return checkHost(c)
+	}
 	if c.MAC.Multicast() {
 		return fmt.Errorf("port %s: %s is the address of a group: give it another", c.Name, c.MAC)
 	}
@@ -262,6 +269,9 @@ func (s *Switch) RemovePort(p *Port) Device {
 	}
 	br := p.bridge
 	br.fdb.drop(p)
+	if br.host == p {
+		br.host = nil
+	}
 	br.ports = slices.DeleteFunc(br.ports, func(x *Port) bool { return x == p })
 	br.gen++
 	if p.Spoof {

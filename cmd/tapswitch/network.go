@@ -107,7 +107,7 @@ there again after a restart of the switch; what it is called is printed as its i
 	fl.BoolVar(&r.Internal, "internal", false, "nothing is routed off the network")
 	fl.BoolVar(&attachable, "attachable", false, "taken for Docker's sake: every network is")
 	fl.StringArrayVar(&labels, "label", nil, "`KEY=VALUE` to find it by")
-	fl.StringArrayVarP(&options, "opt", "o", nil, "Docker's `com.docker.network.OPTION=VALUE`: bridge.enable_icc, bridge.enable_ip_masquerade, bridge.gateway_mode_ipv4 and _ipv6 (nat, routed, nat-unprotected, isolated), bridge.host_binding_ipv4, bridge.inhibit_ipv4, driver.mtu, container_iface_prefix, host_ipv4 and host_ipv6, enable_ipv4; and our own tapswitch.multicast_snooping, tapswitch.mirror, tapswitch.mirror_ports")
+	fl.StringArrayVarP(&options, "opt", "o", nil, "Docker's `com.docker.network.OPTION=VALUE`: bridge.enable_icc, bridge.enable_ip_masquerade, bridge.gateway_mode_ipv4 and _ipv6 (nat, routed, nat-unprotected, isolated), bridge.host_binding_ipv4, bridge.inhibit_ipv4, driver.mtu, container_iface_prefix, host_ipv4 and host_ipv6, enable_ipv4; and our own tapswitch.multicast_snooping, tapswitch.mirror, tapswitch.mirror_ports, tapswitch.host_interface")
 	return cmd
 }
 

@@ -84,6 +84,11 @@ func (in *Inside) Configure(c Interface) error {
 	if err := in.setUp(1); err != nil {
 		return fmt.Errorf("lo: %w", err)
 	}
+	return in.ConfigureLink(c)
+}
+
+// ConfigureLink sets up the interface alone.
+func (in *Inside) ConfigureLink(c Interface) error {
 	idx, err := in.index(c.Name)
 	if err != nil {
 		return fmt.Errorf("interface %s: %w", c.Name, err)

@@ -68,7 +68,8 @@ type Network struct {
 	Options    map[string]string `json:"options"`
 	Aux        map[string]string `json:"aux_addresses,omitempty"`
 	Containers []Attached        `json:"containers"`
-	Multicast  *Multicast        `json:"multicast,omitempty"` // inspect only
+	Multicast  *Multicast        `json:"multicast,omitempty"`      // inspect only
+	Host       *HostInterface    `json:"host_interface,omitempty"` // inspect only
 }
 
 // NetworkCreate asks for a network. What is left out is chosen: a subnet of

@@ -20,6 +20,9 @@ import (
 func (e *Engine) Apply(c porter.Config) error {
 	e.applying.Lock()
 	defer e.applying.Unlock()
+	if err := e.checkHosts(c.Config); err != nil {
+		return err
+	}
 	e.mu.Lock()
 	if err := e.refuse(c.Config); err != nil {
 		e.mu.Unlock()
@@ -158,21 +161,34 @@ func (e *Engine) changedNetworks(c *configs.Config) map[string]bool {
 }
 
 func (e *Engine) applyNetworks(c *configs.Config) error {
+	fresh, err := e.exchangeNetworks(c)
+	for _, n := range fresh {
+		if err == nil {
+			err = e.hostInterface(n)
+		}
+	}
+	return err
+}
+
+// exchangeNetworks takes away what changes, and makes what is not there.
+func (e *Engine) exchangeNetworks(c *configs.Config) (fresh []*network, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for name := range e.changedNetworks(c) {
 		if err := e.removeNetwork(e.networks[name]); err != nil {
-			return fmt.Errorf("network %s changes: %w", name, err)
+			return fresh, fmt.Errorf("network %s changes: %w", name, err)
 		}
 	}
 	for _, n := range c.Networks {
 		if e.networks[n.Name] == nil {
-			if _, err := e.addNetwork(n, "file"); err != nil {
-				return err
+			made, err := e.addNetwork(n, "file")
+			if err != nil {
+				return fresh, err
 			}
+			fresh = append(fresh, made)
 		}
 	}
-	return nil
+	return fresh, nil
 }
 
 // createAll makes containers. Addresses are taken in the file's order, those

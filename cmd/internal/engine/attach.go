@@ -406,6 +406,10 @@ func (e *Engine) unplug(ep *endpoint) (vswitch.Device, api.Stats) {
 
 // portGone is called when a port's device reports the end of its namespace.
 func (e *Engine) portGone(p *vswitch.Port) {
+	if p.Host {
+		e.hostGone(p)
+		return
+	}
 	e.mu.Lock()
 	owner := e.containers[p.Owner]
 	e.mu.Unlock()

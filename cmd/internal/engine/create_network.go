@@ -45,6 +45,14 @@ func (e *Engine) CreateNetwork(r api.NetworkCreate) (*api.Network, error) {
 }
 
 func (e *Engine) createNetwork(r api.NetworkCreate) (*network, error) {
+	n, err := e.makeNetwork(r)
+	if err == nil {
+		err = e.hostInterface(n)
+	}
+	return n, err
+}
+
+func (e *Engine) makeNetwork(r api.NetworkCreate) (*network, error) {
 	switch r.Driver {
 	case "", "bridge":
 	case "overlay", "macvlan", "ipvlan":

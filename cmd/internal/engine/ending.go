@@ -66,16 +66,21 @@ func (e *Engine) unlist(c *container) {
 	}
 	delete(e.containers, c.id)
 	delete(e.names, c.name)
-	t := &e.lastTotals
 	for _, s := range c.last {
-		t.RxFrames, t.RxBytes = t.RxFrames+s.RxFrames, t.RxBytes+s.RxBytes
-		t.TxFrames, t.TxBytes = t.TxFrames+s.TxFrames, t.TxBytes+s.TxBytes
-		for r, n := range s.Drops {
-			if t.Drops == nil {
-				t.Drops = make(map[string]uint64)
-			}
-			t.Drops[r] += n
+		e.total(s)
+	}
+}
+
+// total keeps the counters of an interface that is gone. The lock is held.
+func (e *Engine) total(s api.Stats) {
+	t := &e.lastTotals
+	t.RxFrames, t.RxBytes = t.RxFrames+s.RxFrames, t.RxBytes+s.RxBytes
+	t.TxFrames, t.TxBytes = t.TxFrames+s.TxFrames, t.TxBytes+s.TxBytes
+	for r, n := range s.Drops {
+		if t.Drops == nil {
+			t.Drops = make(map[string]uint64)
 		}
+		t.Drops[r] += n
 	}
 }
 

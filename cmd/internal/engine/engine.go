@@ -4,6 +4,7 @@
 //
 //	engine.go      the engine and its lock
 //	network.go     networks: addresses, bridges
+//	hostif.go      the host's own interface on a network
 //	create_network.go  networks by command: default pools, Docker's options
 //	network_options.go  more of them, and our own
 //	container.go   containers of ours: create, run, stop, remove

@@ -25,6 +25,8 @@ type network struct {
 	at     time.Time
 	made   api.NetworkCreate // of one that no file made
 
+	host *vswitch.Seat // the host's own interface; nil: none
+
 	router4, router6 netip.Addr // the default route, where it is not the gateway
 }
 
@@ -137,6 +139,8 @@ func (e *Engine) removeNetwork(n *network) error {
 	if users := e.usersOf(n); len(users) > 0 {
 		return api.Errorf(api.Conflict, "network %s has active endpoints: %s", n.cfg.Name, strings.Join(users, ", ")).WithHint("tapswitch rm -f %s", users[0])
 	}
+	e.dropHost(n.host)
+	n.host = nil
 	if err := e.path.RemoveBridge(n.bridge); err != nil {
 		return err
 	}

@@ -28,10 +28,11 @@ const (
 	optSnooping    = ownPrefix + "multicast_snooping"
 	optMirror      = ownPrefix + "mirror"
 	optMirrorPorts = ownPrefix + "mirror_ports"
+	optHost        = ownPrefix + "host_interface"
 )
 
 // furtherOptions are those that this file reads.
-var furtherOptions = []string{optIPv4, optInhibit, optOutbound, optOutbound6, optIPv6, optSnooping, optMirror, optMirrorPorts}
+var furtherOptions = []string{optIPv4, optInhibit, optOutbound, optOutbound6, optIPv6, optSnooping, optMirror, optMirrorPorts, optHost}
 
 // readFurther reads them into a network; r gets what is its own.
 func readFurther(c *configs.Network, r *api.NetworkCreate) error {
@@ -41,7 +42,7 @@ func readFurther(c *configs.Network, r *api.NetworkCreate) error {
 	}
 	for key := range o {
 		if strings.HasPrefix(key, ownPrefix) && !slices.Contains(furtherOptions, key) {
-			return api.Errorf(api.BadRequest, "option %s is not known", key).WithHint("there are %s, %s and %s", optSnooping, optMirror, optMirrorPorts)
+			return api.Errorf(api.BadRequest, "option %s is not known", key).WithHint("there are %s, %s, %s and %s", optSnooping, optMirror, optMirrorPorts, optHost)
 		}
 	}
 	if v, is := o[optTrusted]; is && v != "" {
@@ -93,6 +94,7 @@ func readFurther(c *configs.Network, r *api.NetworkCreate) error {
 			return api.Errorf(api.BadRequest, "failed to parse %s value: %v", optMirrorPorts, err)
 		}
 	}
+	c.HostInterface = o[optHost]
 	for _, x := range []struct {
 		key         string
 		least, most int
@@ -129,6 +131,7 @@ func optionsOf(c configs.Network) map[string]string {
 	set(optMode6, c.Mode6)
 	set(optBinding, written(c.HostBinding))
 	set(optPrefix, c.IfPrefix)
+	set(optHost, c.HostInterface)
 	set(optOutbound, written(c.Outbound))
 	set(optOutbound6, written(c.Outbound6))
 	if c.Mirror.IsValid() {

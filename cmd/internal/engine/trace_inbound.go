@@ -12,6 +12,9 @@ import (
 // port: client is an address outside, or one of the host's. to is the host's
 // address that it uses, or a container, whose port is then meant.
 func (e *Engine) traceInbound(r api.TraceRequest, proto uint8, client netip.Addr) (*api.Trace, error) {
+	if out := e.traceHost(r, proto); out != nil {
+		return out, nil
+	}
 	if proto == vswitch.ProtoICMP {
 		return nil, api.Errorf(api.BadRequest, "containers are not pinged from outside: nobody there has a route to them; write a port")
 	}

@@ -128,6 +128,7 @@ func (e *Engine) Network(name string) (*api.Network, error) {
 	}
 	v := e.viewNetwork(n)
 	v.Multicast = e.multicast(n)
+	v.Host = e.viewHost(n)
 	return v, nil
 }
 

@@ -208,6 +208,8 @@ func (p *porter) answer(m Message, fds []int) {
 		p.onOwners(m, &r)
 	case OpPlug:
 		out = p.onPlug(m, &r)
+	case OpHost:
+		out = p.onHost(m, &r)
 	case OpSockets:
 		out = p.onSockets(m, &r)
 	case OpOpen:

@@ -46,6 +46,7 @@ const (
 	OpExec    = "exec"    // Exec, and files; reply Name of the session
 	OpRejoin  = "rejoin"  // Rejoin; reply TAPs, and a pidfd
 	OpPlug    = "plug"    // Plug; reply TAPs
+	OpHost    = "host"    // Interface of the host's own; reply its TAP. With Text "check" it is not made
 	OpOwners  = "owners"  // processes of a container and their ports; reply Extra, a list of Owner
 	OpSockets = "sockets" // Plug; reply a socket of the socket monitor there
 	OpFiles   = "files"   // Spec: Resolv, Hosts and Mask of a container, as they are now, or Sysctls
