@@ -5,7 +5,6 @@
 // A frame meets the files in this order:
 //
 //	switch.go   what there is: bridges and their ports
-//	beat.go     the loop's turn on a processor that others want, too
 //	loop.go     a port is readable: read frames until its budget is spent
 //	frame.go    parse: offsets, the flow key, what makes it uncacheable
 //	cache.go    hit: the actions decided for the frame before it

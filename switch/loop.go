@@ -161,14 +161,10 @@ func (s *Switch) Run() {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	defer close(s.done)
-	if s.cfg.Beat != nil {
-		wantSlice(beatSlice)
-	}
 	idleSince := int64(0)
 	for {
 		n := s.wait(s.timeout(&idleSince))
 		s.tick()
-		s.losses.look(s.cfg.Beat, s.nowNs)
 		if n > 0 {
 			if idleSince != 0 {
 				s.spin.arrived(s.nowNs - idleSince)

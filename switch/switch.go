@@ -19,7 +19,6 @@ type Config struct {
 	// Spin is how long the loop polls at most before it sleeps, in nanoseconds; 0
 	// for the default, negative for never.
 	Spin int64
-	Beat *Beat // shared by shards; nil for none
 }
 
 // Switch is one shard: an epoll set, a run queue, ports and bridges on one
@@ -45,7 +44,6 @@ type Switch struct {
 	live      *Live     // nil: nobody follows packets
 	trace     *Trace    // of the packet that is decided about, if it is followed
 	spin      spin
-	losses    losses
 	turns     uint64
 
 	queue  []Token

@@ -13,35 +13,26 @@ import (
 type datapath struct {
 	*vswitch.Group
 	nats []*nat.NAT
-	beat *vswitch.Beat
 }
 
 func newDatapath(threads int, sc vswitch.Config, nc nat.Config) (*datapath, error) {
-	sc.Beat = vswitch.NewBeat()
 	g, err := vswitch.NewGroup(max(threads, 1), sc)
 	if err != nil {
-		sc.Beat.Close()
 		return nil, err
 	}
-	d := &datapath{Group: g, beat: sc.Beat}
+	d := &datapath{Group: g}
 	if len(g.Shards) > 1 {
 		nc.Expect = nat.NewExpectations()
 	}
 	for _, s := range g.Shards {
 		n, err := nat.New(s, nc)
 		if err != nil {
-			d.Close()
+			g.Close()
 			return nil, err
 		}
 		d.nats = append(d.nats, n)
 	}
 	return d, nil
-}
-
-// Close ends the shards.
-func (d *datapath) Close() {
-	d.Group.Close()
-	d.beat.Close()
 }
 
 // AddBridge makes an empty bridge, on which the policy holds from the start.

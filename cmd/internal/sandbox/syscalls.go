@@ -85,9 +85,6 @@ func looked(pid int) (list []seccomp.NameWithConditions) {
 	add("prlimit64", is(0, uint64(pid)))
 	add("prctl", is(0, unix.PR_SET_VMA))
 	add("prctl", is(0, unix.PR_SET_NAME))
-	for _, name := range []string{"sched_setaffinity", "sched_getattr", "sched_setattr"} { // of the calling thread
-		add(name, is(0, 0))
-	}
 	for _, f := range families {
 		add("socket", is(0, f))
 	}
