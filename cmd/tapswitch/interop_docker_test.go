@@ -439,7 +439,7 @@ func TestRootDockerNetworks(t *testing.T) {
 	l.serves("o1", "--network", "open")
 	l.fails(1, []string{"docker network connect"}, "network", "connect", "bridge", "db")
 	// A container of the switch's own beside those of Docker.
-	if got := l.ok("run", "--rm", "--network", l.docker("network", "inspect", "-f", "{{.Id}}", "six")[:12]+":ip=10.4.0.200", "--", prog, "ask", "tcp", "10.4.0.2:80", "hello"); !strings.HasPrefix(got, "from 10.4.0.200:") {
+	if got := l.ok("run", "--rm", "--network", l.docker("network", "inspect", "-f", "{{.Id}}", "six")[:12]+":ip=10.4.0.200", "--", filepath.Join(l.dir, "prog"), "ask", "tcp", "10.4.0.2:80", "hello"); !strings.HasPrefix(got, "from 10.4.0.200:") {
 		t.Errorf("a container of the switch's own gets %q", got)
 	}
 	l.docker("rm", "-f", "i1", "i2", "s1", "s2", "q1", "q2", "q3", "o1")
