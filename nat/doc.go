@@ -5,13 +5,14 @@
 //
 // A frame meets the files in this order:
 //
-//	nat.go        the gateway: checks, the flow table, what a port's end ends
+//	nat.go        the gateway: checks, the flow table
 //	route.go      the decision: local service, published port, outside, or why not
 //	tcp.go        the states of a translated TCP connection, and its life
 //	tcp_tap.go    segments from the container to the socket
 //	tcp_early.go  those that come before their turn
 //	tcp_sock.go   bytes from the socket to the container
 //	tcp_timer.go  what happens when nothing happens
+//	tcp_end.go    the ends of a connection
 //	udp.go        datagrams, one socket per container address and port
 //	ping.go       ICMP echo by ping sockets
 //	hello.go      which name a connection means, before it goes out
@@ -20,6 +21,7 @@
 //	pair.go       rewriting between two ports (hairpin, other bridges)
 //	hostport.go   the host's own interface on a bridge
 //	frag.go       fragments put together
+//	end.go        the ends of flows of any kind
 //	icmp.go       errors towards the container
 //	errqueue.go   errors from the host's kernel
 //	publish.go    host listeners towards a container
