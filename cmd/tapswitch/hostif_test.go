@@ -19,7 +19,7 @@ func TestHostInterfaceRefused(t *testing.T) {
 	file = b.write("c.yaml", "networks: [{name: bridge, subnet: 172.17.0.0/16}]\ncontainers: [{name: c1}]\n")
 	b.up("-c", file, "--ephemeral")
 	b.fails(1, words, "network", "create", "-o", "tapswitch.host_interface=lab0", "two")
-	b.fails(1, []string{"two"}, "network", "inspect", "two")
+	b.fails(3, []string{"two"}, "network", "inspect", "two")
 	id := b.inspect("c1").ID
 	b.write("c.yaml", with)
 	b.fails(1, words, "reload")
