@@ -31,7 +31,7 @@ type Config struct {
 	DNS         DNS
 	SOCKS       string // where a SOCKS5 proxy to containers listens, ADDRESS:PORT; "": nowhere
 	Limits      Limits
-	Threads     int    // that switch; takes effect at the next start
+	Threads     int    // that switch, 0 for what the machine suggests; takes effect at the next start
 	CaptureRing int    // bytes for the headers of the last packets; 0: none are kept
 	Sandbox     string // on, strict, off: what the process that carries the traffic gives up; takes effect at the next start
 	LogLevel    string // debug, info, warn, error

@@ -51,7 +51,6 @@ func TestDefault(t *testing.T) {
 		Host:     Host{Address: true},
 		DNS:      DNS{Cache: 4096},
 		Limits:   Limits{Flows: 8192, HalfOpen: 1024, FDB: 4096, Fragments: 256},
-		Threads:  1,
 		Sandbox:  "on",
 		LogLevel: "info", LogFormat: "text",
 	}

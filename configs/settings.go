@@ -51,9 +51,9 @@ var settings = []setting{
 	{"limits.half_open", "1024", "half-open TCP connections per container", textNode, limit(func(c *Config) *int { return &c.Limits.HalfOpen })},
 	{"limits.fdb", "4096", "forwarding entries per network", textNode, limit(func(c *Config) *int { return &c.Limits.FDB })},
 	{"limits.fragments", "256", "datagrams in reassembly", textNode, limit(func(c *Config) *int { return &c.Limits.Fragments })},
-	{"threads", "1", "threads that switch, from 1 to 16; takes effect at the next start", textNode,
+	{"threads", "0", "threads that switch, up to 16; 0 for two a processor, 8 at most; takes effect at the next start", textNode,
 		func(d *decoder, at value, c *Config) {
-			if n, ok := d.integer(at, 1, maxThreads); ok {
+			if n, ok := d.integer(at, 0, maxThreads); ok {
 				c.Threads = n
 			}
 		}},

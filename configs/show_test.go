@@ -72,7 +72,7 @@ limits:
   half_open: 1024 # default
   fdb: 4096 # default
   fragments: 256 # default
-threads: 1 # default
+threads: 0 # default
 capture_ring: 0 # default
 sandbox: on # default
 log:

@@ -349,8 +349,8 @@ func (k *checker) singles() {
 			k.bad(config, "limits."+l.key, "%d is out of range; write 1 to %d", l.n, maxLimit)
 		}
 	}
-	if c.Threads < 1 || c.Threads > maxThreads {
-		k.bad(config, "threads", "%d is out of range; write 1 to %d", c.Threads, maxThreads)
+	if c.Threads < 0 || c.Threads > maxThreads {
+		k.bad(config, "threads", "%d is out of range; write 0 to %d", c.Threads, maxThreads)
 	}
 	k.serving()
 	if !slices.Contains(sandboxModes, c.Sandbox) {

@@ -2,6 +2,7 @@ package vswitch
 
 import (
 	"fmt"
+	"runtime"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -45,12 +46,14 @@ type Seat struct {
 // NewGroup makes a switch of n shards without ports.
 func NewGroup(n int, c Config) (*Group, error) {
 	g := &Group{ports: make([]int, n)}
+	crowd := newSpinners(runtime.NumCPU())
 	for range n {
 		s, err := New(c)
 		if err != nil {
 			g.Close()
 			return nil, err
 		}
+		s.spin.crowd = crowd
 		g.Shards = append(g.Shards, s)
 	}
 	return g, nil
@@ -174,16 +177,19 @@ func (g *Group) remove(seat *Seat) (d Device, sum PortStats) {
 	return d, sum
 }
 
-// SetShape holds a port to a shape in every shard. Each shard counts for itself
-// what it sends there: frames from other threads have a rate of their own.
+// SetShape holds a port to a shape in every shard.
 func (g *Group) SetShape(seat *Seat, c Shape) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	var in *meter // all send to it
 	g.Each(func(i int, s *Switch) {
+		if in == nil {
+			in = newMeter(c, s.nowNs)
+		}
 		if i == seat.Shard {
-			s.SetShape(seat.Port, c)
+			s.setShape(seat.Port, c, in)
 		} else if m := seat.mirrors[i]; m != nil {
-			s.SetShape(m, c)
+			s.setShape(m, c, in)
 		}
 	})
 }

@@ -137,6 +137,34 @@ func TestGroupIsOneSwitch(t *testing.T) {
 	}
 }
 
+// TestGroupShape: what a container may be sent is for all threads together.
+func TestGroupShape(t *testing.T) {
+	g := newThreads(t, 3)
+	seg := g.AddBridge(twoSubnets[0])
+	for i := range 3 {
+		g.host(i, seg, false, fmt.Sprintf("172.17.0.%d", 2+i))
+	}
+	to := g.seats[0]
+	g.SetShape(to, vswitch.Shape{RateIn: 80, BurstIn: 10_000}) // hardly anything but the burst
+	for i, from := range g.seats[1:] {
+		p := switchtest.Packet{SrcMAC: from.Port.MAC, DstMAC: to.Port.MAC, Src: from.Port.Addrs[0], Dst: to.Port.Addrs[0]}
+		for range 20 {
+			if e := g.ends[1+i].Write(p.UDP(1, 2, make([]byte, 1000))); e != 0 {
+				t.Fatal(e)
+			}
+		}
+	}
+	g.idle()
+	if n := g.Stats(to).RxFrames; n < 9 || n > 11 {
+		t.Errorf("%d frames of 1 kB passed at once, of a burst of 10 kB", n)
+	}
+	g.SetShape(to, vswitch.Shape{})
+	g.idle()
+	if n := g.Stats(to).RxFrames; n != 40 {
+		t.Errorf("%d of 40 frames arrived when there was no limit any more", n)
+	}
+}
+
 // TestGroupUnderChange: while pairs of hosts on two threads exchange frames, not
 // one of which is lost, others come and go.
 func TestGroupUnderChange(t *testing.T) {

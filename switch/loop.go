@@ -292,13 +292,15 @@ func (s *Switch) settle() {
 // work or hope for it, else until the next timer.
 func (s *Switch) timeout(idleSince *int64) int {
 	if len(s.queue) > 0 || s.awake.Load() {
+		s.spin.over()
 		return 0
 	}
 	now := s.cfg.Now()
 	if *idleSince == 0 {
 		*idleSince = now
 	}
-	if now-*idleSince < s.spin.span {
+	if s.spin.on(now, *idleSince) {
+		s.spin.offer(now, *idleSince, s.cfg.Now)
 		return 0
 	}
 	due := s.nextDue

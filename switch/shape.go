@@ -2,6 +2,7 @@ package vswitch
 
 import (
 	"math/rand/v2"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,12 +23,48 @@ type Shape struct {
 type shaper struct {
 	Shape
 	rng     *rand.Rand
-	in, out bucket
+	in      *meter
+	out     bucket
 	paused  bool // the port is not read
 	held    fifo // sent by the container, not due yet
 	waiting fifo // for the container, until there are tokens
 	parked  []Token
 	known   map[Token]struct{} // those in parked
+}
+
+// A meter is a bucket that several threads fill from: the port's mirrors send to
+// the container, too.
+type meter struct {
+	mu sync.Mutex
+	b  bucket
+}
+
+// open says whether something may pass now.
+func (m *meter) open(now int64) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.b.open(now)
+}
+
+// take lets n bytes pass if something may pass now.
+func (m *meter) take(now int64, n int) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.b.open(now) {
+		return false
+	}
+	m.b.tokens -= int64(n)
+	return true
+}
+
+// due is when it will be open, now if it is.
+func (m *meter) due(now int64) int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.b.open(now) {
+		return now
+	}
+	return m.b.due(now)
 }
 
 // bucket is a token bucket of bytes. Its content may fall below zero: a frame
@@ -116,7 +153,11 @@ const (
 
 // SetShape holds a port to a shape from now on; the zero one frees it. What was
 // held passes at once.
-func (s *Switch) SetShape(p *Port, c Shape) {
+func (s *Switch) SetShape(p *Port, c Shape) { s.setShape(p, c, newMeter(c, s.nowNs)) }
+
+func newMeter(c Shape, now int64) *meter { return &meter{b: newBucket(c.RateIn, c.BurstIn, now)} }
+
+func (s *Switch) setShape(p *Port, c Shape, in *meter) {
 	if old := p.shape; old != nil {
 		p.shape = nil
 		for old.held.len() > 0 {
@@ -136,14 +177,14 @@ func (s *Switch) SetShape(p *Port, c Shape) {
 		return
 	}
 	p.shape = &shaper{Shape: c, known: make(map[Token]struct{}), rng: rand.New(rand.NewPCG(uint64(s.nowNs), uint64(p.ID))),
-		in: newBucket(c.RateIn, c.BurstIn, s.nowNs), out: newBucket(c.RateOut, c.BurstOut, s.nowNs)}
+		in: in, out: newBucket(c.RateOut, c.BurstOut, s.nowNs)}
 }
 
 // Blocked says whether a port has had its share for now; t is then queued when
 // it may be sent more. The gateway asks before it takes bytes out of a socket.
 func (s *Switch) Blocked(p *Port, t Token) bool {
 	h := p.shape
-	if h == nil || h.in.rate == 0 || h.waiting.len() == 0 && h.in.open(s.nowNs) {
+	if h == nil || h.RateIn == 0 || h.waiting.len() == 0 && h.in.open(s.nowNs) {
 		return false
 	}
 	if _, is := h.known[t]; !is {
@@ -214,11 +255,10 @@ func (s *Switch) outOpen(p *Port) bool {
 // says why not.
 func (s *Switch) shapeIn(p *Port, b []byte) (now bool, r Reason) {
 	h := p.shape
-	if h.in.rate == 0 {
+	if h.RateIn == 0 {
 		return true, Delivered
 	}
-	if h.waiting.len() == 0 && h.in.open(s.nowNs) {
-		h.in.tokens -= int64(len(b))
+	if h.waiting.len() == 0 && h.in.take(s.nowNs, len(b)) {
 		return true, Delivered
 	}
 	if h.waiting.bytes+len(b) > waitingBytes {
@@ -261,9 +301,8 @@ func (s *Switch) runShape(p *Port) {
 	if h.held.len() > 0 {
 		s.scheduleShape(h.held.first().due)
 	}
-	for h.waiting.len() > 0 && h.in.open(s.nowNs) {
+	for h.waiting.len() > 0 && h.in.take(s.nowNs, len(h.waiting.first().b)) {
 		b := h.waiting.pop()
-		h.in.tokens -= int64(len(b))
 		if r := s.finish(p, b); r != Delivered {
 			s.count(p, r)
 		}

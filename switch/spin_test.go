@@ -33,3 +33,68 @@ func TestSpinLearns(t *testing.T) {
 		t.Errorf("polls for %d ns between bursts", s.span)
 	}
 }
+
+// A poll whose processor another took is the last for a while, longer each
+// time; and only so many threads of a group poll at once.
+func TestSpinGivesWay(t *testing.T) {
+	crowd := newSpinners(2)
+	a, b := newSpin(0), newSpin(0)
+	a.crowd, b.crowd = crowd, crowd
+	const now = 1_000_000_000
+	if !a.on(now, now) || !a.on(now, now) {
+		t.Fatal("the first does not poll")
+	}
+	if b.on(now, now) {
+		t.Error("both of two processors are polled on")
+	}
+	if a.on(now+spinMin, now) {
+		t.Error("it polls for longer than its span")
+	}
+	if !b.on(now+spinMin, now+spinMin) {
+		t.Error("the second may not poll after the first")
+	}
+	b.over()
+
+	for i, rest := range []int64{restMin, 2 * restMin, 4 * restMin} {
+		a.offered = now
+		a.taken()
+		if a.on(now+rest-1, now+rest-1) || !a.on(now+rest, now+rest) {
+			t.Errorf("taken %d times: it does not rest for %d ns", i+1, rest)
+		}
+	}
+	for range 20 {
+		a.taken()
+	}
+	if a.until-a.offered != restMax {
+		t.Errorf("it rests for %d ns", a.until-a.offered)
+	}
+	a.on(a.until, a.until)
+	for range 100 {
+		a.arrived(1000)
+	}
+	if a.rest > restMin {
+		t.Errorf("after many polls that nobody disturbed it would rest for %d ns", a.rest)
+	}
+}
+
+// A processor is offered once in a while, and one that nobody wants costs no
+// rest.
+func TestSpinOffers(t *testing.T) {
+	s := newSpin(0)
+	const since = 1_000_000_000
+	reads := 0
+	took := int64(0)
+	clock := func() int64 { reads++; return since + offerEvery + took }
+	s.offer(since+offerEvery-1, since, clock)
+	if reads != 0 {
+		t.Error("it offers at once")
+	}
+	s.offer(since+offerEvery, since, clock)
+	s.offer(since+offerEvery+1, since, clock)
+	if reads != 1 {
+		t.Errorf("it offers %d times", reads)
+	}
+	if s.until != 0 {
+		t.Error("it rests though nobody took the processor")
+	}
+}

@@ -55,6 +55,7 @@ func printStatus(s *api.Status) {
 	}
 	row("networks", "%d", s.Networks)
 	row("containers", "%d", s.Containers)
+	row("threads", "%d", s.Threads)
 	row("received by containers", "%d frames, %s", s.RxFrames, byteSize(s.RxBytes))
 	row("sent by containers", "%d frames, %s", s.TxFrames, byteSize(s.TxBytes))
 	var flows []string

@@ -401,6 +401,7 @@ type Status struct {
 	Rules       int               `json:"rules"`
 	Networks    int               `json:"networks"`
 	Containers  int               `json:"containers"`
+	Threads     int               `json:"threads"` // that switch
 	RxFrames    uint64            `json:"rx_frames"`
 	RxBytes     uint64            `json:"rx_bytes"`
 	TxFrames    uint64            `json:"tx_frames"`

@@ -3,11 +3,15 @@ package engine
 import (
 	"errors"
 	"net/netip"
+	"runtime"
 
 	"tapswitch/cmd/internal/api"
 	"tapswitch/nat"
 	"tapswitch/switch"
 )
+
+// mostThreads bounds the threads that nobody asked for.
+const mostThreads = 8
 
 // datapath is the switch with its gateways: one NAT for each shard.
 type datapath struct {
@@ -15,8 +19,15 @@ type datapath struct {
 	nats []*nat.NAT
 }
 
+// newDatapath makes one of so many threads; 0 for two a processor. More than
+// there are processors is for fairness: a thread with little to do is chosen at
+// once when it wakes, so a container that sends all it can holds up only those
+// on its own thread.
 func newDatapath(threads int, sc vswitch.Config, nc nat.Config) (*datapath, error) {
-	g, err := vswitch.NewGroup(max(threads, 1), sc)
+	if threads == 0 {
+		threads = min(2*runtime.NumCPU(), mostThreads)
+	}
+	g, err := vswitch.NewGroup(threads, sc)
 	if err != nil {
 		return nil, err
 	}

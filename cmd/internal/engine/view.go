@@ -176,7 +176,7 @@ func (e *Engine) Status() *api.Status {
 	e.mu.Lock()
 	s := &api.Status{Version: e.start.Version, Pid: e.start.PorterPid, WorkerPid: os.Getpid(), Started: e.started.UTC().Truncate(time.Second),
 		UptimeSec: time.Since(e.started).Seconds(), Socket: e.start.Socket, ConfigError: e.configErr, Ephemeral: e.start.State == "",
-		Networks: len(e.networks), FDs: used, FDLimit: limit, Upstreams: []string{}, Sandbox: e.start.Sandbox}
+		Networks: len(e.networks), Threads: len(e.path.Shards), FDs: used, FDLimit: limit, Upstreams: []string{}, Sandbox: e.start.Sandbox}
 	s.Forward, s.Rules = true, len(e.rules)
 	if e.config.Config != nil {
 		s.Forward = e.config.Config.Forward

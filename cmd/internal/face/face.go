@@ -71,6 +71,7 @@ func Start(c Config) (*Switch, error) {
 	cfg.DNS.Upstream = c.Resolver
 	cfg.Limits.Flows, cfg.Limits.HalfOpen = guestFlows, guestHalfOpen
 	cfg.LogLevel = "warn"
+	cfg.Threads = 1 // for one guest
 	s := &Switch{stop: make(chan os.Signal, 1), ended: make(chan struct{}), cfg: c}
 	load := func() (porter.Config, error) { return porter.Config{Config: cfg}, nil }
 	conf, _ := load()
