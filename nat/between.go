@@ -301,8 +301,7 @@ func (n *NAT) stands(i uint32) bool {
 	return false
 }
 
-// packetOf is what the policy was asked about when the flow began. It is not
-// known for a published port of another shard that is gone meanwhile.
+// packetOf is what the policy was asked about when the flow began, if it was.
 func (n *NAT) packetOf(fl *flow) (q packet, known bool) {
 	a, b := &fl.sides[0], &fl.sides[1]
 	own, other := party{port: n.sw.Port(a.port), addr: a.local.netip(fl.v6)}, party{addr: a.remote.netip(fl.v6)}
@@ -320,13 +319,6 @@ func (n *NAT) packetOf(fl *flow) (q packet, known bool) {
 		return n.hostPacketOf(fl), true
 	case wayPublished, wayBridge, wayRouted:
 		if fl.kind != kindPair {
-			at := netip.AddrPortFrom(q.to.addr, a.rport)
-			for i, x := range n.pub.elsewhere[pubKey{fl.proto, a.rport}] {
-				if listens(x.Host, at, true) || listens(x.Host, at, false) {
-					n.toPublished(&q, &n.pub.elsewhere[pubKey{fl.proto, a.rport}][i], nil)
-					return q, true
-				}
-			}
 			return q, false
 		}
 		q.to, q.port = party{port: n.sw.Port(b.port), addr: b.local.netip(fl.v6)}, b.lport

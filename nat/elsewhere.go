@@ -3,25 +3,31 @@ package nat
 import (
 	"net/netip"
 	"slices"
+
+	"tapswitch/switch"
 )
 
 // Where the switch runs on several threads, a published port belongs to the NAT
-// of its container's shard. Containers of other shards reach it as the host
-// does, through the listener: a flow has one owner, and no frame crosses.
-// The published container sees the gateway as the client, as it does where both
-// are of one shard, since the listener is asked over the host's loopback.
+// of its container's shard, and so do flows to it: frames of containers that
+// other shards read are handed over to it (vswitch.ActHandOver).
+
+// elsewhere is what another shard has published.
+type elsewhere struct {
+	Publish
+	shard int
+}
 
 // PublishElsewhere notes what another shard has published.
-func (n *NAT) PublishElsewhere(c Publish) {
+func (n *NAT) PublishElsewhere(c Publish, shard int) {
 	k := pubKey{c.Proto, c.Host.Port()}
-	n.pub.elsewhere[k] = append(n.pub.elsewhere[k], c)
+	n.pub.elsewhere[k] = append(n.pub.elsewhere[k], elsewhere{c, shard})
 	n.sw.PolicyChanged()
 }
 
 // UnpublishElsewhere takes back what PublishElsewhere noted.
 func (n *NAT) UnpublishElsewhere(c Publish) {
 	k := pubKey{c.Proto, c.Host.Port()}
-	left := slices.DeleteFunc(n.pub.elsewhere[k], func(x Publish) bool { return x.Host == c.Host })
+	left := slices.DeleteFunc(n.pub.elsewhere[k], func(x elsewhere) bool { return x.Host == c.Host })
 	if n.pub.elsewhere[k] = left; len(left) == 0 {
 		delete(n.pub.elsewhere, k)
 	}
@@ -59,21 +65,41 @@ func (n *NAT) published(q *packet, dst netip.AddrPort, gateway bool, t *Trace) (
 			}
 		}
 	}
-	for i := range n.pub.elsewhere[pubKey{q.proto, dst.Port()}] {
-		x := &n.pub.elsewhere[pubKey{q.proto, dst.Port()}][i]
-		v6 := dst.Addr().Is6()
-		if !listens(x.Host, dst, gateway) || !(v6 && x.Target6.IsValid() || !v6 && x.Target4.IsValid()) {
-			continue
-		}
-		to := x.Host.Addr()
-		if to.IsUnspecified() {
-			if to = netip.AddrFrom4([4]byte{127, 0, 0, 1}); v6 {
-				to = netip.IPv6Loopback()
-			}
-		}
-		return n.ruled(n.toPublished(q, x, t), verdict{kind: verdictOutside, to: netip.AddrPortFrom(to, dst.Port()), loop: true}, t), true
+	if x := n.pub.findElsewhere(q.proto, dst, gateway); x != nil {
+		return n.ruled(n.toPublished(q, &x.Publish, t), verdict{kind: verdictElsewhere, elsewhere: x}, t), true
 	}
 	return verdict{}, false
+}
+
+// findElsewhere is find for what other shards have published.
+func (p *publications) findElsewhere(proto uint8, dst netip.AddrPort, gateway bool) *elsewhere {
+	list := p.elsewhere[pubKey{proto, dst.Port()}]
+	for i := range list {
+		x := &list[i]
+		to := x.Target4
+		if dst.Addr().Is6() {
+			to = x.Target6
+		}
+		if listens(x.Host, dst, gateway) && to.IsValid() {
+			return x
+		}
+	}
+	return nil
+}
+
+// elsewhereOf is the shard to which an ICMP error belongs because it is about a
+// flow to something published there. Only that shard knows the flow.
+func (n *NAT) elsewhereOf(f *vswitch.Frame) (shard int, is bool) {
+	q, ok := quoteOf(f)
+	if !ok {
+		return 0, false
+	}
+	for _, gateway := range [2]bool{true, false} {
+		if x := n.pub.findElsewhere(q.proto, netip.AddrPortFrom(q.remote.netip(f.V6), q.rport), gateway); x != nil {
+			return x.shard, true
+		}
+	}
+	return 0, false
 }
 
 // toPublished makes q a packet to the container that publishes x, as rules see

@@ -228,6 +228,9 @@ func (n *NAT) echoReply(f *vswitch.Frame) {
 func (n *NAT) icmpFromTap(f *vswitch.Frame) vswitch.Action {
 	i, s := n.quoted(f)
 	if i == none {
+		if shard, is := n.elsewhereOf(f); is {
+			return vswitch.Action{Kind: vswitch.ActHandOver, Flow: uint32(shard)}
+		}
 		return vswitch.Drop(vswitch.Reason(s))
 	}
 	fl := &n.flows[i]
@@ -255,39 +258,48 @@ func (n *NAT) icmpFromTap(f *vswitch.Frame) vswitch.Action {
 // quoted finds the flow that an ICMP error of a container is about, and the
 // container's side; or none, with the reason in the side's place.
 func (n *NAT) quoted(f *vswitch.Frame) (uint32, int) {
+	q, ok := quoteOf(f)
+	if !ok {
+		return none, int(vswitch.NoProtocol)
+	}
+	i, s := n.find(f.In.ID, q.proto, &q.local, &q.remote, q.lport, q.rport)
+	if i == none {
+		return none, int(vswitch.NoFlow)
+	}
+	return i, s
+}
+
+// quoteOf is the packet that an ICMP error is about, as its receiver, who
+// complains, would answer it. It is false for what is no such error.
+func quoteOf(f *vswitch.Frame) (x expected, ok bool) {
 	b := f.B[f.L4:f.End]
 	if (f.Proto == vswitch.ProtoICMPv6) != f.V6 || len(b) < vswitch.ICMPLen+vswitch.IPv4Len+vswitch.UDPLen {
-		return none, int(vswitch.NoProtocol)
+		return x, false
 	}
 	isError := b[0] == 3 || b[0] == 11
 	if f.V6 {
 		isError = b[0] >= 1 && b[0] <= 3
 	}
 	if !isError {
-		return none, int(vswitch.NoProtocol)
+		return x, false
 	}
 	q := b[vswitch.ICMPLen:]
-	var local, remote addr
 	var l4 int
-	var proto uint8
 	if f.V6 {
 		if len(q) < vswitch.IPv6Len+vswitch.UDPLen {
-			return none, int(vswitch.NoProtocol)
+			return x, false
 		}
-		proto, l4 = q[6], vswitch.IPv6Len
-		copy(remote[:], q[8:24])
-		copy(local[:], q[24:40])
+		x.proto, l4 = q[6], vswitch.IPv6Len
+		copy(x.remote[:], q[8:24])
+		copy(x.local[:], q[24:40])
 	} else {
-		proto, l4 = q[9], int(q[0]&15)*4
+		x.proto, l4 = q[9], int(q[0]&15)*4
 		if l4 < vswitch.IPv4Len || len(q) < l4+vswitch.UDPLen {
-			return none, int(vswitch.NoProtocol)
+			return x, false
 		}
-		copy(remote[:4], q[12:16])
-		copy(local[:4], q[16:20])
+		copy(x.remote[:4], q[12:16])
+		copy(x.local[:4], q[16:20])
 	}
-	i, s := n.find(f.In.ID, proto, &local, &remote, get16(q[l4+2:]), get16(q[l4:]))
-	if i == none {
-		return none, int(vswitch.NoFlow)
-	}
-	return i, s
+	x.lport, x.rport = get16(q[l4+2:]), get16(q[l4:])
+	return x, true
 }

@@ -348,7 +348,7 @@ func (w *real) attach(p *plainPort) {
 func (w *real) publish(x *plainPub) {
 	c := Publish{Proto: x.proto, Host: x.host, FD: -1, Port: w.hosts[x.port].Port, ContainerPort: x.cport, Target4: x.port.source(false), Target6: x.port.source(true)}
 	if x.elsewhere {
-		w.nat.PublishElsewhere(c)
+		w.nat.PublishElsewhere(c, 1)
 		return
 	}
 	var err error

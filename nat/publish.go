@@ -38,7 +38,7 @@ type publications struct {
 	gen  uint32
 	byTo map[pubKey][]*publication
 
-	elsewhere map[pubKey][]Publish // by other shards
+	elsewhere map[pubKey][]elsewhere // by other shards
 }
 
 type pubKey struct {
@@ -47,7 +47,7 @@ type pubKey struct {
 }
 
 func (p *publications) init() {
-	p.byTo, p.elsewhere = make(map[pubKey][]*publication), make(map[pubKey][]Publish)
+	p.byTo, p.elsewhere = make(map[pubKey][]*publication), make(map[pubKey][]elsewhere)
 }
 
 func (p *publications) byID(id uint32) *publication {

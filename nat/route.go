@@ -9,13 +9,14 @@ import (
 
 // verdict is what route decided: what becomes of a new flow.
 type verdict struct {
-	kind   verdictKind
-	reason vswitch.Reason // verdictDrop, and what a refusal is counted under
-	reply  reply          // what the sender hears of a drop
-	to     netip.AddrPort // verdictOutside: where the socket connects
-	target *publication   // verdictPair
-	out    *vswitch.Port  // verdictRouted, verdictBridged
-	loop   bool           // verdictOutside: the host's loopback, on purpose
+	kind      verdictKind
+	reason    vswitch.Reason // verdictDrop, and what a refusal is counted under
+	reply     reply          // what the sender hears of a drop
+	to        netip.AddrPort // verdictOutside: where the socket connects
+	target    *publication   // verdictPair
+	elsewhere *elsewhere     // verdictElsewhere
+	out       *vswitch.Port  // verdictRouted, verdictBridged
+	loop      bool           // verdictOutside: the host's loopback, on purpose
 
 	way     way
 	rule    uint32
@@ -33,6 +34,7 @@ const (
 	verdictRouted
 	verdictBridged
 	verdictOutside
+	verdictElsewhere
 )
 
 // reply is how a refusal is told.
@@ -234,6 +236,9 @@ func (n *NAT) open(f *vswitch.Frame) vswitch.Action {
 	}
 	if t != nil {
 		v.explain(t)
+	}
+	if v.kind == verdictElsewhere {
+		return vswitch.Action{Kind: vswitch.ActHandOver, Flow: uint32(v.elsewhere.shard)}
 	}
 	if v.kind != verdictDrop && v.kind != verdictRouted {
 		if stray(f) {

@@ -22,10 +22,11 @@ type Capture struct {
 	used     uint64 // bytes of memory given out since the start, gaps at its end among them
 	seenTail uint64 // tail and freed as they were when there last was no room
 	seenUsed uint64
-	open     int   // slot of the frame that is being decided about, -1 for none
-	busy     bool  // one is being decided about, recorded or missed
-	from     *Port // where it came from
-	first    *byte // and where its bytes are
+	before   uint64 // used, before the frame that is being decided about
+	open     int    // slot of the frame that is being decided about, -1 for none
+	busy     bool   // one is being decided about, recorded or missed
+	from     *Port  // where it came from
+	first    *byte  // and where its bytes are
 	_        [64]byte
 
 	head   atomic.Uint64 // slots that are the reader's, since the start
@@ -167,9 +168,18 @@ func (s *Switch) inputCaptured(p *Port, b []byte) {
 // captureIn begins the record of a frame from a container.
 func (s *Switch) captureIn(p *Port, b []byte) {
 	c := s.capture
-	c.busy, c.from, c.first = true, p, &b[:1][0]
+	c.busy, c.from, c.first, c.before = true, p, &b[:1][0], c.used
 	if c.open = c.add(s.cfg.Now(), p, b); c.open >= 0 {
 		c.slots[c.open].Received = true
+	}
+}
+
+// captureNot takes the record back of a frame that another shard decides about,
+// and records.
+func (s *Switch) captureNot() {
+	if c := s.capture; c.open >= 0 && uint64(c.open) == (c.next-1)%captureFrames {
+		c.next--
+		c.used, c.open = c.before, -1
 	}
 }
 

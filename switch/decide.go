@@ -11,6 +11,7 @@ const (
 	ActGroup                      // to the members of the bridge's group Action.Flow
 	ActGateway                    // to the gateway's flow Action.Flow
 	ActConsumed                   // the gateway took it; nothing more to do
+	ActHandOver                   // to the shard Action.Flow, which has the flow's record
 )
 
 // Action is the decision for a frame.
@@ -66,10 +67,15 @@ type Gateway interface {
 // input is the way of each frame: cache, else upcall, then the action. b is
 // borrowed from the read buffer.
 func (s *Switch) input(p *Port, b []byte) {
-	f := &s.frame
-	f.Parse(p, b)
+	s.frame.Parse(p, b)
 	p.Stats.TxFrames++
 	p.Stats.TxBytes += uint64(max(len(b), VnetLen) - VnetLen)
+	s.handle(&s.frame)
+}
+
+// handle decides about f and carries that out.
+func (s *Switch) handle(f *Frame) {
+	p := f.In
 	if f.Class != 0 || p.cache == nil {
 		s.upcall(f)
 		return
@@ -359,6 +365,8 @@ func (s *Switch) apply(f *Frame, a Action) bool {
 		s.flood(f)
 	case ActGroup:
 		s.members(f, a.Flow)
+	case ActHandOver:
+		s.handOver(f, int(a.Flow))
 	case ActDrop:
 		s.count(f.In, a.Reason)
 	}

@@ -3,6 +3,7 @@ package vswitch
 import (
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -19,8 +20,9 @@ import (
 //     known at its home, and the others flood to that port.
 //   - Flows of the gateway belong to the home of their container's port.
 //
-// So shards share no memory but what never changes, and take no locks. Changes
-// come one at a time, from any goroutine but the shards' own.
+// So shards share no memory but what never changes, and take no locks but for
+// what they hand over (across.go). Changes come one at a time, from any goroutine
+// but the shards' own.
 type Group struct {
 	Shards []*Switch
 
@@ -144,6 +146,11 @@ func (g *Group) AddPort(home int, seg *Segment, c PortConfig) (*Seat, error) {
 			return nil, err
 		}
 	}
+	if len(g.Shards) > 1 {
+		peers := slices.Clone(seat.mirrors)
+		peers[home] = seat.Port
+		g.Shards[home].Do(func() { seat.Port.peers = peers })
+	}
 	return seat, nil
 }
 
@@ -161,6 +168,9 @@ func (g *Group) RemovePort(seat *Seat) (Device, PortStats) {
 }
 
 func (g *Group) remove(seat *Seat) (d Device, sum PortStats) {
+	if len(g.Shards) > 1 {
+		g.Shards[seat.Shard].Do(func() { seat.Port.peers = nil })
+	}
 	for i, m := range seat.mirrors { // first those who write to it
 		if m != nil {
 			g.Shards[i].Do(func() { sum.Add(&m.Stats); g.Shards[i].RemovePort(m) })

@@ -273,10 +273,12 @@ func (s *Switch) obey() {
 	s.mu.Lock()
 	todo := s.commands
 	s.commands = nil
+	s.inbox, s.visitors = s.visitors, s.inbox
 	s.mu.Unlock()
 	for _, f := range todo {
 		f()
 	}
+	s.visits()
 	s.settle()
 }
 

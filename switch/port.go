@@ -46,6 +46,7 @@ type Port struct {
 	wake   uint32
 	shape  *shaper // nil: no limits
 	heard  *heard  // nil: nothing
+	peers  []*Port // the port as each shard of a group has it; at home only
 
 	linkLocal    netip.Addr // EUI-64 of MAC
 	oldest       uint32     // learned FDB entries
@@ -54,7 +55,6 @@ type Port struct {
 	oldestGroup  uint32 // memberships of multicast groups
 	newestGroup  uint32
 	groupCount   int
-	hearsAll     bool   // gets groups without being a member: it may spoof, or another thread reads it
 	blockedUntil uint32 // seconds; a loop was noticed
 
 	Stats PortStats
@@ -128,7 +128,6 @@ type Bridge struct {
 	ports   []*Port
 	fdb     *fdb
 	groups  *groupTable // nil: the bridge does not snoop
-	hearAll int         // ports with hearsAll
 	gen     uint64      // grows with membership and with what the FDB learns
 	trusted int         // ports that may spoof: unknown unicast goes to them only
 	host    *Port       // the host's own interface; nil: it has none here

@@ -14,8 +14,8 @@ import "net/netip"
 // age ends a membership there. Sources are not kept: who wants a group from some
 // senders gets it from all, and its kernel chooses.
 //
-// With several threads each knows the members among its own ports, and sends
-// all groups to those of the others.
+// Of several threads the one that reads a report tells the others; each asks
+// the ports that it reads.
 
 // IGMP and MLD message types (IANA).
 const (
@@ -49,7 +49,18 @@ func (s *Switch) snoop(f *Frame) (Action, bool) {
 		return Action{Kind: ActFlood}, true
 	}
 	t.reports++
-	now := s.now32
+	r := s.report(p, b)
+	s.tellShards(f)
+	if r != Delivered {
+		return Drop(r), true
+	}
+	s.toRouters(f)
+	return Action{Kind: ActConsumed}, true
+}
+
+// report notes what the message b says of p's groups.
+func (s *Switch) report(p *Port, b []byte) Reason {
+	t, now := p.bridge.groups, s.now32
 	before := t.used
 	r := readReport(b, func(k groupKey, in bool) {
 		switch {
@@ -61,11 +72,7 @@ func (s *Switch) snoop(f *Frame) (Action, bool) {
 		}
 	})
 	s.ask(p.bridge, before)
-	if r != Delivered {
-		return Drop(r), true
-	}
-	s.toRouters(f)
-	return Action{Kind: ActConsumed}, true
+	return r
 }
 
 // groupMessage says what is wrong with an IGMP or MLD message.
@@ -155,14 +162,14 @@ func (s *Switch) members(f *Frame, g uint32) {
 	out := fanout{asks: br.asksForGroups(f) && s.gateway != nil}
 	for i := t.groups[g].first; i != groupNone; i = t.members[i].next {
 		if m := &t.members[i]; s.now32-m.seen <= groupAge {
-			if p := s.port(m.port); !p.hearsAll {
+			if p := s.port(m.port); !p.Spoof {
 				s.fan(f, p, &out)
 			}
 		}
 	}
-	if br.hearAll > 0 {
+	if br.trusted > 0 {
 		for _, p := range br.ports {
-			if p.hearsAll {
+			if p.Spoof {
 				s.fan(f, p, &out)
 			}
 		}
@@ -187,7 +194,8 @@ type GroupStats struct {
 	Queries                     uint64 // sent
 }
 
-// Groups lists who is in which group; nothing where the bridge does not snoop.
+// Groups lists who of those that this thread reads is in which group; nothing
+// where the bridge does not snoop.
 func (b *Bridge) Groups() []GroupMember {
 	if b.groups == nil {
 		return nil
@@ -195,6 +203,9 @@ func (b *Bridge) Groups() []GroupMember {
 	t := b.groups
 	rows := make([]GroupMember, 0, t.used[0]+t.used[1])
 	for _, p := range b.ports {
+		if p.Mirror() {
+			continue
+		}
 		for i := p.oldestGroup; i != groupNone; i = t.members[i].newer {
 			if age := b.sw.seconds() - t.members[i].seen; age <= groupAge {
 				rows = append(rows, GroupMember{netip.AddrFrom16(t.groups[t.members[i].group].key).Unmap(), p.ID, age})
@@ -204,10 +215,11 @@ func (b *Bridge) Groups() []GroupMember {
 	return rows
 }
 
-// GroupStats is what the bridge's group table has counted.
+// GroupStats is what the bridge's group table has counted; what has joined, left,
+// aged or been evicted, and the groups, of other threads' ports, too.
 func (b *Bridge) GroupStats() (c GroupStats) {
 	if t := b.groups; t != nil {
-		c = GroupStats{Members: t.used[0] + t.used[1], Joined: t.joined, Left: t.left, Aged: t.aged, Evicted: t.evicted, Reports: t.reports, Queries: t.queries}
+		c = GroupStats{Members: len(b.Groups()), Joined: t.joined, Left: t.left, Aged: t.aged, Evicted: t.evicted, Reports: t.reports, Queries: t.queries}
 		c.Groups = len(t.groups)
 		for i := t.freeGroup; i != groupNone; i = t.groups[i].next {
 			c.Groups--

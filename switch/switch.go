@@ -58,8 +58,12 @@ type Switch struct {
 	train           train
 	mem             []byte
 
+	visitors fifo // what other shards have left, being handled
+	visiting bool
+
 	mu       sync.Mutex
 	commands []func()
+	inbox    fifo           // what other shards leave
 	posting  sync.WaitGroup // Posts that are not over
 	ran      bool
 	stopping atomic.Bool
@@ -202,9 +206,6 @@ func (s *Switch) AddPort(c PortConfig) (*Port, error) {
 	if c.Spoof {
 		br.trusted++
 	}
-	if p.hearsAll = c.Spoof || p.Mirror(); p.hearsAll {
-		br.hearAll++
-	}
 	if c.Host {
 		br.host = p
 	} else {
@@ -274,9 +275,6 @@ func (s *Switch) RemovePort(p *Port) Device {
 	br.gen++
 	if p.Spoof {
 		br.trusted--
-	}
-	if p.hearsAll {
-		br.hearAll--
 	}
 	if br.groups != nil {
 		br.groups.drop(p)

@@ -98,6 +98,9 @@ func (s *Switch) liveEnd(f *Frame, act Action) {
 	t := s.trace
 	s.trace = nil
 	switch act.Kind {
+	case ActHandOver: // whoever carries it out is followed, too
+		s.live.begun = Followed{}
+		return
 	case ActOutput:
 		if p := s.port(act.Port); p != nil {
 			t.Add("output", "switched to %s", p.Name)

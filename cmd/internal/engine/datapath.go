@@ -85,7 +85,7 @@ func (d *datapath) publish(seat *vswitch.Seat, p nat.Publish) (id uint32, err er
 	if err != nil {
 		return 0, err
 	}
-	d.others(seat.Shard, func(n *nat.NAT) { n.PublishElsewhere(p) })
+	d.others(seat.Shard, func(n *nat.NAT) { n.PublishElsewhere(p, seat.Shard) })
 	return id, nil
 }
 
