@@ -71,23 +71,49 @@ func NewCapture(snap int, exits bool) *Capture {
 		memory: make([]byte, min(captureFrames*(snap+VnetLen), captureMemory)), open: -1}
 }
 
-// Wait returns true when there is something to read, false when stop is closed.
-func (c *Capture) Wait(stop <-chan struct{}) bool {
-	for {
-		if c.head.Load() != c.tail.Load() {
-			return true
+// Captures are those of a group's shards, for one reader.
+type Captures []*Capture
+
+// NewCaptures makes n captures as NewCapture does.
+func NewCaptures(n, snap int, exits bool) (list Captures) {
+	for range n {
+		c := NewCapture(snap, exits)
+		if len(list) > 0 {
+			c.wake = list[0].wake
 		}
-		c.asleep.Store(true)
-		if c.head.Load() != c.tail.Load() {
-			c.asleep.Store(false)
-			return true
+		list = append(list, c)
+	}
+	return list
+}
+
+// Wait is that of a single capture.
+func (c *Capture) Wait(stop <-chan struct{}) bool { return Captures{c}.Wait(stop) }
+
+// Wait returns true when there is something to read, false when stop is closed.
+func (list Captures) Wait(stop <-chan struct{}) bool {
+	for !list.filled() {
+		for _, c := range list {
+			c.asleep.Store(true)
+		}
+		if list.filled() {
+			return true // to be woken once for nothing is no harm
 		}
 		select {
-		case <-c.wake:
+		case <-list[0].wake:
 		case <-stop:
 			return false
 		}
 	}
+	return true
+}
+
+func (list Captures) filled() bool {
+	for _, c := range list {
+		if c.head.Load() != c.tail.Load() {
+			return true
+		}
+	}
+	return false
 }
 
 // Read is what can be read at once, in the order in which it came; it is

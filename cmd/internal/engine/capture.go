@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"strings"
@@ -15,7 +16,7 @@ import (
 )
 
 // Captures. Each shard leaves copies of frames in a ring (vswitch.Capture), which
-// one reader empties for all viewers: it says what became of each, and writes it
+// one goroutine empties for all viewers, in the order of time: it says what became of each, and writes it
 // as pcapng to a bounded memory of each viewer that wants it. A viewer's own
 // goroutine hands that on, so that a slow one loses packets, which are counted,
 // and holds up nobody.
@@ -24,6 +25,8 @@ const (
 	// captureEvery is how long packets wait to be taken together: waking for each
 	// costs more than the packet.
 	captureEvery = 5 * time.Millisecond
+	// captureSettles is how long a frame waits for older ones of other shards.
+	captureSettles = 2 * time.Millisecond
 	// captureDefault is what is taken of a frame unless somebody asks for more.
 	captureDefault = 256
 )
@@ -144,15 +147,13 @@ func (h *hub) settle(e *Engine) {
 	if snap > 0 {
 		h.stop = make(chan struct{})
 	}
-	for i, sw := range e.path.Shards {
-		var c *vswitch.Capture
-		if snap > 0 {
-			c = vswitch.NewCapture(snap, exits)
-		}
-		sw.Do(func() { sw.SetCapture(c) })
-		if c != nil {
-			go newReader(e, i, c).run(h.stop)
-		}
+	captures := make(vswitch.Captures, len(e.path.Shards))
+	if snap > 0 {
+		captures = vswitch.NewCaptures(len(captures), snap, exits)
+	}
+	e.path.Each(func(i int, sw *vswitch.Switch) { sw.SetCapture(captures[i]) })
+	if snap > 0 {
+		go newReaders(e, captures).run(h.stop)
 	}
 	if old != nil {
 		close(old)
@@ -166,50 +167,105 @@ func (h *hub) watching() ([]*viewer, *past) {
 	return h.viewers, h.past
 }
 
+// readers empty the captures of all shards.
+type readers struct {
+	e        *Engine
+	captures vswitch.Captures
+	list     []*reader
+}
+
 // reader empties one shard's capture.
 type reader struct {
-	e     *Engine
-	shard int
-	c     *vswitch.Capture
-	base  int64 // wall clock less the switch's
+	e      *Engine
+	shard  int
+	c      *vswitch.Capture
+	base   int64 // wall clock less the switch's
+	frames []vswitch.Captured
+	at     int // of frames: those before are shown
 	fates
 	split vswitch.Splitter
 }
 
-func newReader(e *Engine, shard int, c *vswitch.Capture) *reader {
-	return &reader{e: e, shard: shard, c: c, base: time.Now().UnixNano() - vswitch.Monotonic(), fates: newFates(e, shard)}
+func newReaders(e *Engine, captures vswitch.Captures) *readers {
+	r := &readers{e: e, captures: captures}
+	base := time.Now().UnixNano() - vswitch.Monotonic()
+	for i, c := range captures {
+		r.list = append(r.list, &reader{e: e, shard: i, c: c, base: base, fates: newFates(e, i)})
+	}
+	return r
 }
 
-func (r *reader) run(stop chan struct{}) {
-	for r.c.Wait(stop) {
+func (r *readers) run(stop chan struct{}) {
+	for r.captures.Wait(stop) {
 		select {
 		case <-stop:
 		case <-time.After(captureEvery):
 		}
-		r.empty()
+		until := int64(math.MaxInt64)
+		if len(r.list) > 1 {
+			until = vswitch.Monotonic() - int64(captureSettles)
+		}
+		r.empty(until)
 	}
-	r.empty()
+	r.empty(math.MaxInt64)
 }
 
-// empty hands all that the capture holds to the viewers.
-func (r *reader) empty() {
+// empty hands what the captures hold of the time before until to the viewers,
+// the oldest first.
+func (r *readers) empty(until int64) {
 	viewers, past := r.e.hub.watching()
-	missed := r.c.Missed()
 	for {
-		frames := r.c.Read()
-		if len(frames) == 0 {
+		var oldest *reader
+		limit := until // of what the oldest may show before another is
+		for _, x := range r.list {
+			switch t, is := x.next(until, len(viewers) > 0); {
+			case !is:
+			case oldest == nil:
+				oldest = x
+			case t < oldest.time():
+				oldest, limit = x, min(limit, oldest.time())
+			default:
+				limit = min(limit, t)
+			}
+		}
+		if oldest == nil {
 			break
 		}
-		frames = frames[:min(len(frames), 512)] // so that the loop has room again before long
-		r.learn(frames, r.c, len(viewers) > 0)
-		for i := range frames {
-			r.show(i, &frames[i], viewers, past)
+		for ok := true; ok; ok = oldest.at < len(oldest.frames) && oldest.time() < limit {
+			oldest.show(oldest.at, &oldest.frames[oldest.at], viewers, past)
+			oldest.at++
 		}
-		r.c.Done(len(frames))
+	}
+	missed := uint64(0)
+	for _, x := range r.list {
+		missed += x.c.Missed()
 	}
 	for _, v := range viewers {
 		v.handOver(missed)
 	}
+}
+
+func (r *reader) time() int64 { return r.frames[r.at].Time }
+
+// next is the time of the reader's next frame, if there is one before until.
+func (r *reader) next(until int64, watched bool) (t int64, is bool) {
+	if r.at < len(r.frames) {
+		return r.time(), true
+	}
+	r.c.Done(len(r.frames))
+	r.at, r.frames = 0, r.c.Read()
+	r.frames = r.frames[:min(len(r.frames), 512)] // so that the loop has room again before long
+	for i := range r.frames {
+		if r.frames[i].Time >= until {
+			r.frames = r.frames[:i]
+			break
+		}
+	}
+	if len(r.frames) == 0 {
+		return 0, false
+	}
+	r.learn(r.frames, r.c, watched)
+	return r.time(), true
 }
 
 // show writes one frame for those that want to see it.
