@@ -175,6 +175,11 @@ func TestPublishLive(t *testing.T) {
 	l.up("-c", file)
 	l.ok("run", "-d", "--name", "web", "--", prog, "serve", "80")
 	far := func(network, addr, want string) { t.Helper(); asksFrom(t, l.far("ask", network, addr, "hello"), want) }
+	listens := func() { // what was detached
+		t.Helper()
+		eventually(t, "web listens", func() bool { return l.try("exec", "web", "--", prog, "ask", "tcp", "127.0.0.1:80", "hello").code == 0 })
+	}
+	listens()
 	far("tcp", "192.0.2.1:8080", refused)
 	if got := l.ok("publish", "web", "8080:80", "192.0.2.1:8081:80/udp"); !strings.Contains(got, "80/tcp -> 0.0.0.0:8080") || !strings.Contains(got, "80/udp -> 192.0.2.1:8081") {
 		t.Errorf("published: %s", got)
@@ -195,6 +200,7 @@ func TestPublishLive(t *testing.T) {
 	far("udp", "192.0.2.1:8081", "from 192.0.2.2:") // still there
 	l.ok("down")
 	l.up("-c", file)
+	listens()
 	far("tcp", "192.0.2.1:8080", "from 192.0.2.2:")
 	l.ok("unpublish", "web", "80/udp")
 	l.ok("unpublish", "web", "8080:80")
