@@ -193,7 +193,7 @@ func TestPrecedence(t *testing.T) {
 		{"dns.cache", "dns: {cache: 1}", "2", "0", 0, 2, 1, 4096, func(c *Config) any { return c.DNS.Cache }},
 		{"dns.intercept", "dns: {intercept: true}", "false", "true", true, false, true, false, func(c *Config) any { return c.DNS.Intercept }},
 		{"socks", "socks: '127.0.0.1:1'", "127.0.0.1:2", "[::1]:3", "[::1]:3", "127.0.0.1:2", "127.0.0.1:1", "", func(c *Config) any { return c.SOCKS }},
-		{"threads", "threads: 2", "3", "4", 4, 3, 2, 1, func(c *Config) any { return c.Threads }},
+		{"threads", "threads: 2", "3", "4", 4, 3, 2, 0, func(c *Config) any { return c.Threads }},
 		{"capture_ring", "capture_ring: 64kb", "1mb", "2MB", 2 << 20, 1 << 20, 64 << 10, 0, func(c *Config) any { return c.CaptureRing }},
 		{"sandbox", "sandbox: off", "strict", "on", "on", "strict", "off", "on", func(c *Config) any { return c.Sandbox }},
 		{"log.level", "log: {level: debug}", "warn", "error", "error", "warn", "debug", "info", func(c *Config) any { return c.LogLevel }},
