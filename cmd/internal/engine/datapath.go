@@ -27,6 +27,9 @@ func newDatapath(threads int, sc vswitch.Config, nc nat.Config) (*datapath, erro
 	if threads == 0 {
 		threads = min(2*runtime.NumCPU(), mostThreads)
 	}
+	if spare := threads + 2; runtime.GOMAXPROCS(0) < spare {
+		runtime.GOMAXPROCS(spare) // a thread that switches keeps its P
+	}
 	g, err := vswitch.NewGroup(threads, sc)
 	if err != nil {
 		return nil, err

@@ -13,7 +13,6 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -98,9 +97,6 @@ func (c *client) close() {
 // Run is the worker's life: descriptor 3 is the connection to the porter.
 func Run() int {
 	signal.Ignore(unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGPIPE) // the porter's to act upon
-	if runtime.GOMAXPROCS(0) < 3 {
-		runtime.GOMAXPROCS(3) // one is the loop's
-	}
 	raiseLimit()
 	unix.CloseOnExec(lockFD)
 	c := &client{conn: fdpass.New(os.NewFile(3, "porter")), wait: make(map[uint64]chan reply)}
