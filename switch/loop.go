@@ -163,8 +163,13 @@ func (s *Switch) Run() {
 	defer close(s.done)
 	idleSince := int64(0)
 	for {
-		n := s.wait(s.timeout(&idleSince))
+		ms := s.timeout(&idleSince)
+		before := s.nowNs
+		n := s.wait(ms)
 		s.tick()
+		if ms != 0 {
+			s.spin.slept += s.nowNs - before
+		}
 		if n > 0 {
 			if idleSince != 0 {
 				s.spin.arrived(s.nowNs - idleSince)
@@ -297,9 +302,13 @@ func (s *Switch) timeout(idleSince *int64) int {
 		s.spin.over()
 		return 0
 	}
-	now := s.cfg.Now()
+	s.tick()
+	now := s.nowNs
 	if *idleSince == 0 {
 		*idleSince = now
+		if s.spin.stale(now) {
+			s.spin.look(now, processorTime())
+		}
 	}
 	if s.spin.on(now, *idleSince) {
 		s.spin.offer(now, *idleSince, s.cfg.Now)

@@ -16,8 +16,9 @@ import (
 // Polling is for a processor that has nothing else to do. Where others wait for
 // it, most of all those whom we have just sent something, they wait for the end
 // of the poll; and the scheduler puts a thread that never sleeps behind those
-// that do. So a poll offers its processor now and then (sched_yield), and one in
-// which another took it is the last for a while.
+// that do. So a poll offers its processor now and then (sched_yield); and there is
+// none for a while after one in which another took it, or when the thread was
+// kept waiting for it.
 const (
 	spinMax = 200_000 // ns
 	spinMin = 5_000
@@ -27,6 +28,13 @@ const (
 	// tookLeast is how long, in ns, another has had the processor that was offered,
 	// so that it counts: who only takes a message and sleeps again is welcome.
 	tookLeast = 40_000
+
+	// Once in sampleEvery ns it is seen whether the thread was kept waiting for more
+	// than a quarter of the time in which it did not sleep: a client and a server
+	// that it serves in turn take less of that, a sender and a receiver that run all
+	// the time more.
+	sampleEvery = 500_000
+	waitedPart  = 4
 
 	// No polling for so long, in ns, after the processor was taken; twice as long
 	// each time.
@@ -41,6 +49,10 @@ type spin struct {
 	offered int64 // when the processor was offered last
 	rest    int64 // ns without polling after the next time
 	until   int64 // no polling before then
+
+	sampled int64 // when it was last seen how much the thread was kept waiting
+	slept   int64 // ns of blocking since
+	used    int64 // its processor time then
 
 	crowd *spinners // of all threads of the group; nil for one alone
 	in    bool      // polls, and is counted there
@@ -101,6 +113,29 @@ func (s *spin) offer(now, since int64, clock func() int64) {
 	if s.offered-now >= tookLeast && involuntary() != lost { // else it was an interrupt, or the hypervisor
 		s.taken()
 	}
+}
+
+// stale says whether it is time for look.
+func (s *spin) stale(now int64) bool { return now-s.sampled >= sampleEvery }
+
+// look sees whether the thread, which has used so much processor time, had to
+// wait for its processor though it did not sleep. Then there are more that want
+// one than there are.
+func (s *spin) look(now, used int64) {
+	awake := now - s.sampled - s.slept
+	waited := awake - (used - s.used)
+	if s.sampled != 0 && waited > awake/waitedPart && waited > tookLeast {
+		s.offered = now
+		s.taken()
+	}
+	s.sampled, s.used, s.slept = now, used, 0
+}
+
+// processorTime is what the calling thread has used, in ns.
+func processorTime() int64 {
+	var t unix.Timespec
+	unix.RawSyscall(unix.SYS_CLOCK_GETTIME, unix.CLOCK_THREAD_CPUTIME_ID, uintptr(unsafe.Pointer(&t)), 0)
+	return t.Nano()
 }
 
 // taken notes that another thread took the processor when it was offered.

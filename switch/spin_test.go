@@ -98,3 +98,35 @@ func TestSpinOffers(t *testing.T) {
 		t.Error("it rests though nobody took the processor")
 	}
 }
+
+// Who is kept waiting for a good part of the time in which it does not sleep
+// does not poll.
+func TestSpinIsKeptWaiting(t *testing.T) {
+	const ms = 1_000_000
+	for _, c := range []struct {
+		name             string
+		used, slept, all int64
+		rests            bool
+	}{
+		{"busy all the time", ms, 0, ms, false},
+		{"asleep half the time", ms / 2, ms / 2, ms, false},
+		{"waits a little", ms - ms/10, 0, ms, false},
+		{"waits half the time", ms / 2, 0, ms, true},
+		{"waits half of the time that it does not sleep", ms / 4, ms / 2, ms, true},
+		{"an interrupt", 0, ms - 20_000, ms, false},
+	} {
+		s := newSpin(0)
+		if !s.stale(ms) {
+			t.Fatal("it never looks")
+		}
+		s.look(ms, 7*ms) // whatever was before does not count
+		if s.until != 0 || s.stale(ms+sampleEvery-1) {
+			t.Errorf("%s: the first look: rests until %d", c.name, s.until)
+		}
+		s.slept += c.slept
+		s.look(ms+c.all, 7*ms+c.used)
+		if rests := s.until > ms+c.all; rests != c.rests {
+			t.Errorf("%s: rests %t", c.name, rests)
+		}
+	}
+}
