@@ -75,84 +75,6 @@ func (s *Switch) enqueuePort(p *Port) {
 	}
 }
 
-// Do runs f on the loop's thread, after what was handed over before, and
-// returns when it has run. It is false if the switch has stopped: f did not run.
-// It must not be called from the loop's thread.
-func (s *Switch) Do(f func()) bool {
-	ran := make(chan struct{})
-	if !s.Post(func() { f(); close(ran) }) {
-		return false
-	}
-	select {
-	case <-ran:
-		return true
-	case <-s.done:
-		select {
-		case <-ran:
-			return true
-		default:
-			return false
-		}
-	}
-}
-
-// Post is Do without waiting: if it is true, f runs.
-func (s *Switch) Post(f func()) bool {
-	s.mu.Lock()
-	if s.stopping.Load() {
-		s.mu.Unlock()
-		return false
-	}
-	s.commands = append(s.commands, f)
-	s.posting.Add(1)
-	s.mu.Unlock()
-	if s.awake.CompareAndSwap(false, true) {
-		s.wakeUp()
-	}
-	s.posting.Done()
-	return true
-}
-
-func (s *Switch) wakeUp() {
-	one := uint64(1)
-	unix.Write(s.wakefd, (*[8]byte)(unsafe.Pointer(&one))[:])
-}
-
-// Close ends Run and waits for it, or sees to it that it never begins; ports
-// stay attached and their devices open.
-func (s *Switch) Close() {
-	s.mu.Lock()
-	first := !s.stopping.Swap(true)
-	if first && s.ran {
-		s.wakeUp()
-	}
-	s.mu.Unlock()
-	if first && !s.ran {
-		s.obey()
-		close(s.done)
-	}
-	<-s.done
-	s.posting.Wait() // they may still write to the descriptor
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.epfd >= 0 {
-		unix.Close(s.epfd)
-		unix.Close(s.wakefd)
-		s.epfd, s.wakefd = -1, -1
-	}
-}
-
-// begin says whether Run may go on: Close was not faster.
-func (s *Switch) begin() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.stopping.Load() {
-		return false
-	}
-	s.ran = true
-	return true
-}
-
 // Run is the loop. It locks its thread and returns after Close.
 func (s *Switch) Run() {
 	if !s.begin() {
@@ -271,20 +193,6 @@ func (s *Switch) Schedule(at int64) {
 	if s.nextDue == 0 || at < s.nextDue {
 		s.nextDue = at
 	}
-}
-
-func (s *Switch) obey() {
-	s.awake.Store(false)
-	s.mu.Lock()
-	todo := s.commands
-	s.commands = nil
-	s.inbox, s.visitors = s.visitors, s.inbox
-	s.mu.Unlock()
-	for _, f := range todo {
-		f()
-	}
-	s.visits()
-	s.settle()
 }
 
 // settle sends what was put off for the sake of what might come next.

@@ -67,14 +67,16 @@ var comparisons = map[string]func(a, b uint32) bool{
 	"<=": func(a, b uint32) bool { return a <= b }, ">=": func(a, b uint32) bool { return a >= b },
 }
 
-// levels are the operators, those that bind least first.
-var levels = [][]string{{"|", "^"}, {"&"}, {"<<", ">>"}, {"+", "-"}, {"*", "/", "%"}}
+// levels are the operators, those that bind least first. ^ and % are not among
+// them: libpcap's grammar (grammar.y) gives them no precedence, so that their right side is
+// all that follows, and whoever knows a filter from tcpdump means that.
+var levels = [][]string{{"|"}, {"&"}, {"<<", ">>"}, {"+", "-"}, {"*", "/"}}
 
 func (p *parser) bits() (arith, error) { return p.level(0) }
 
 func (p *parser) level(n int) (arith, error) {
 	if n == len(levels) {
-		return p.unary()
+		return p.greedy()
 	}
 	a, err := p.level(n + 1)
 	for err == nil {
@@ -89,6 +91,24 @@ func (p *parser) level(n int) (arith, error) {
 		a.loads = a.loads || b.loads
 	}
 	return a, err
+}
+
+// greedy reads an operand, and what follows it behind ^ or %.
+func (p *parser) greedy() (arith, error) {
+	a, err := p.unary()
+	if err != nil {
+		return a, err
+	}
+	at, op := p.at, p.peek()
+	if !p.is("^", "%") {
+		return a, nil
+	}
+	b, err := p.bits()
+	if err != nil {
+		a.loads = a.loads || b.loads
+		return a, err
+	}
+	return p.join(op, at, a, b)
 }
 
 // join is a op b. What the frame decides may be a division by zero, which makes

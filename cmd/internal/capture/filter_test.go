@@ -123,6 +123,8 @@ var filters = map[string]string{
 	"tcp[tcpflags]&(tcp-syn|tcp-rst) != 0":      "syn, synack, options",
 	"tcp[tcpflags] == tcp-syn or tcp-ack=0":     "syn, options",
 	"ip[0] & 0xf > 5":                           "options",
+	"ip[0] & 0xf ^ 0xd = 2":                     "options", // as libpcap: 0xf ^ 0xd comes first
+	"ip[0] % 16 - 9 < 2":                        "options",
 	"ip[2:2] > 500":                             "ack",
 	"ether[12:2] = 0x0806":                      "arp, no header",
 	"icmp[icmptype] == icmp-echo":               "ping",

@@ -17,8 +17,16 @@ import (
 )
 
 const (
-	maxMessage = 1 << 20
+	maxMessage = 64 << 20
 	maxFDs     = 64
+
+	// inline is the length up to which a message goes through the socket's buffer,
+	// which an ordinary user cannot make larger than net.core.wmem_max. A longer one,
+	// such as a configuration of a thousand containers, lies in a file in memory
+	// (memfd_create(2)); aside is sent in its place, with that file as the last
+	// descriptor.
+	inline = 64 << 10
+	aside  = 0 // no JSON begins so
 )
 
 // Conn is one end. Send and Receive may be called at the same time; each by
@@ -44,9 +52,6 @@ func Pair() (*Conn, *os.File, error) {
 func New(f *os.File) *Conn {
 	c := &Conn{f: f, fd: int(f.Fd())}
 	unix.CloseOnExec(c.fd)
-	for _, opt := range []int{unix.SO_SNDBUF, unix.SO_RCVBUF} {
-		_ = unix.SetsockoptInt(c.fd, unix.SOL_SOCKET, opt, maxMessage)
-	}
 	return c
 }
 
@@ -73,6 +78,14 @@ func (c *Conn) Send(v any, fds ...int) error {
 	if len(b) > maxMessage {
 		return fmt.Errorf("message of %d bytes: at most %d", len(b), maxMessage)
 	}
+	if len(b) > inline {
+		f, err := inMemory(b)
+		if err != nil {
+			return fmt.Errorf("message of %d bytes: %w", len(b), err)
+		}
+		defer unix.Close(f)
+		b, fds = []byte{aside}, append(fds[:len(fds):len(fds)], f)
+	}
 	var oob []byte
 	if len(fds) > 0 {
 		oob = unix.UnixRights(fds...)
@@ -96,7 +109,7 @@ func (c *Conn) Send(v any, fds ...int) error {
 func (c *Conn) Receive(v any) ([]int, error) {
 	c.in.Lock()
 	defer c.in.Unlock()
-	oob := make([]byte, unix.CmsgSpace(maxFDs*4))
+	oob := make([]byte, unix.CmsgSpace((maxFDs+1)*4))
 	for {
 		if c.closed.Load() {
 			return nil, io.EOF
@@ -123,12 +136,67 @@ func (c *Conn) Receive(v any) ([]int, error) {
 			CloseAll(fds)
 			return nil, errors.New("message is too long")
 		}
-		if err := json.Unmarshal(buf[:n], v); err != nil {
+		buf = buf[:n]
+		if buf[0] == aside && len(fds) > 0 {
+			buf, err = readMemory(fds[len(fds)-1])
+			unix.Close(fds[len(fds)-1])
+			fds = fds[:len(fds)-1]
+		}
+		if err == nil {
+			err = json.Unmarshal(buf, v)
+		}
+		if err != nil {
 			CloseAll(fds)
 			return nil, err
 		}
 		return fds, nil
 	}
+}
+
+// inMemory makes a file that holds b.
+func inMemory(b []byte) (int, error) {
+	fd, err := unix.MemfdCreate("message", unix.MFD_CLOEXEC)
+	if err != nil {
+		return -1, err
+	}
+	for at := 0; at < len(b); {
+		n, err := unix.Pwrite(fd, b[at:], int64(at))
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			unix.Close(fd)
+			return -1, err
+		}
+		at += n
+	}
+	return fd, nil
+}
+
+// readMemory is what inMemory has put there.
+func readMemory(fd int) ([]byte, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, err
+	}
+	if st.Size > maxMessage {
+		return nil, fmt.Errorf("message of %d bytes: at most %d", st.Size, maxMessage)
+	}
+	b := make([]byte, st.Size)
+	for at := 0; at < len(b); {
+		n, err := unix.Pread(fd, b[at:], int64(at))
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if n == 0 {
+			return nil, io.ErrUnexpectedEOF
+		}
+		at += n
+	}
+	return b, nil
 }
 
 // Rights takes descriptors out of control data.
