@@ -341,7 +341,7 @@ func checksumGood(f *vswitch.Frame) bool {
 // Event notes what epoll says of a descriptor and queues its flow.
 func (n *NAT) Event(t vswitch.Token, events uint32) {
 	if t.Kind() == kindListenToken {
-		n.listenerReady(t)
+		n.listenerReady(t, events)
 		return
 	}
 	i := t.Index()

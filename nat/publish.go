@@ -26,6 +26,7 @@ type publication struct {
 	fd      int
 	gen     uint32
 	queued  bool
+	failed  bool // its error queue holds something
 	paused  bool // out of descriptors: not asked until some are free
 	opts    udpState
 	accepts uint64
@@ -168,8 +169,13 @@ func (n *NAT) unpublishPort(port *vswitch.Port) {
 	}
 }
 
-func (n *NAT) listenerReady(t vswitch.Token) {
-	if p := n.pub.byID(t.Index()); p != nil && p.gen == t.Gen() && !p.queued {
+func (n *NAT) listenerReady(t vswitch.Token, events uint32) {
+	p := n.pub.byID(t.Index())
+	if p == nil || p.gen != t.Gen() {
+		return
+	}
+	p.failed = p.failed || events&unix.EPOLLERR != 0
+	if !p.queued {
 		p.queued = true
 		n.sw.Enqueue(t)
 	}
@@ -312,7 +318,10 @@ func keepsAddress(p *vswitch.Port, c, server netip.Addr) bool {
 
 // publishedDatagrams takes datagrams of clients for one turn's share.
 func (n *NAT) publishedDatagrams(p *publication) {
-	n.publishedErrors(p)
+	if p.failed {
+		p.failed = false
+		n.publishedErrors(p)
+	}
 	count, _ := n.rx.receive(p.fd)
 	for k := range count {
 		i := n.publishedFlow(p, &n.rx.from[k], n.rx.local(k))

@@ -262,9 +262,10 @@ func (s *Switch) decide(f *Frame) (Action, uint32) {
 	return Action{Kind: ActOutput, Port: out}, i
 }
 
-// learn refreshes the source's entry; only trusted ports make new ones.
+// learn refreshes the source's entry; only trusted ports make new ones, where they
+// are read.
 func (s *Switch) learn(p *Port, src MAC) uint32 {
-	if !p.Spoof {
+	if !p.Spoof || s.visiting {
 		i := p.bridge.fdb.find(src, s.now32)
 		if i != fdbNone {
 			p.bridge.fdb.touch(i, p, s.now32)
