@@ -41,8 +41,10 @@ func TestSpinGivesWay(t *testing.T) {
 	a, b := newSpin(0), newSpin(0)
 	a.crowd, b.crowd = crowd, crowd
 	const now = 1_000_000_000
-	if !a.on(now, now) || !a.on(now, now) {
-		t.Fatal("the first does not poll")
+	for range 2 {
+		if !a.on(now, now) {
+			t.Fatal("the first does not poll")
+		}
 	}
 	if b.on(now, now) {
 		t.Error("both of two processors are polled on")
