@@ -45,7 +45,7 @@ func listens(host netip.AddrPort, dst netip.AddrPort, gateway bool) bool {
 // gateway's, if something is published there.
 func (n *NAT) published(q *packet, dst netip.AddrPort, gateway bool, t *Trace) (verdict, bool) {
 	if x := n.pub.find(q.proto, dst, gateway); x != nil && x.reachable(dst.Addr()) {
-		return n.ruled(n.toPublished(q, &x.Publish, t), verdict{kind: verdictPair, target: x}, t), true
+		return n.ruled(n.toPublished(q, &x.Publish, t), verdict{kind: verdictPair, target: &x.Publish}, t), true
 	}
 	if !gateway {
 		// Of a family that the container lacks: it is reached by the listener, but
@@ -66,7 +66,7 @@ func (n *NAT) published(q *packet, dst netip.AddrPort, gateway bool, t *Trace) (
 		}
 	}
 	if x := n.pub.findElsewhere(q.proto, dst, gateway); x != nil {
-		return n.ruled(n.toPublished(q, &x.Publish, t), verdict{kind: verdictElsewhere, elsewhere: x}, t), true
+		return n.ruled(n.toPublished(q, &x.Publish, t), verdict{kind: verdictElsewhere, target: &x.Publish, shard: x.shard}, t), true
 	}
 	return verdict{}, false
 }
@@ -75,12 +75,7 @@ func (n *NAT) published(q *packet, dst netip.AddrPort, gateway bool, t *Trace) (
 func (p *publications) findElsewhere(proto uint8, dst netip.AddrPort, gateway bool) *elsewhere {
 	list := p.elsewhere[pubKey{proto, dst.Port()}]
 	for i := range list {
-		x := &list[i]
-		to := x.Target4
-		if dst.Addr().Is6() {
-			to = x.Target6
-		}
-		if listens(x.Host, dst, gateway) && to.IsValid() {
+		if x := &list[i]; listens(x.Host, dst, gateway) && x.reachable(dst.Addr()) {
 			return x
 		}
 	}
@@ -105,11 +100,7 @@ func (n *NAT) elsewhereOf(f *vswitch.Frame) (shard int, is bool) {
 // toPublished makes q a packet to the container that publishes x, as rules see
 // it: behind the translation.
 func (n *NAT) toPublished(q *packet, x *Publish, t *Trace) *packet {
-	a := x.Target4
-	if q.to.addr.Is6() {
-		a = x.Target6
-	}
 	t.Add("publish", "%s publishes port %d there", x.Port.Label, x.ContainerPort)
-	q.way, q.to, q.port = wayPublished, party{port: x.Port, addr: a}, x.ContainerPort
+	q.way, q.to, q.port = wayPublished, party{port: x.Port, addr: x.target(q.to.addr.Is6())}, x.ContainerPort
 	return q
 }

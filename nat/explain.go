@@ -77,12 +77,9 @@ func (v *verdict) explain(t *Trace) string {
 	switch v.kind {
 	case verdictEcho, verdictDNS:
 		return "gateway"
-	case verdictPair:
+	case verdictPair, verdictElsewhere:
 		t.Add("nat", "to %s port %d, from the gateway's address there", v.target.Port.Name, v.target.ContainerPort)
 		return v.target.Port.Name
-	case verdictElsewhere:
-		t.Add("nat", "to %s port %d, from the gateway's address there", v.elsewhere.Port.Name, v.elsewhere.ContainerPort)
-		return v.elsewhere.Port.Name
 	case verdictRouted:
 		t.Add("output", "to %s, addresses kept", v.out.Name)
 		return v.out.Name

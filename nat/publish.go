@@ -80,7 +80,7 @@ func (p *publications) udpListener(port *vswitch.Port, cport uint16, v6 bool) ui
 }
 
 // target is the container's address of a family; invalid if it has none.
-func (p *publication) target(v6 bool) netip.Addr {
+func (p *Publish) target(v6 bool) netip.Addr {
 	if v6 {
 		return p.Target6
 	}
@@ -89,7 +89,7 @@ func (p *publication) target(v6 bool) netip.Addr {
 
 // reachable says whether a client that uses address a can be led to the
 // container without a change of family.
-func (p *publication) reachable(a netip.Addr) bool { return p.target(a.Is6()).IsValid() }
+func (p *Publish) reachable(a netip.Addr) bool { return p.target(a.Is6()).IsValid() }
 
 // Publish starts to serve a listener and returns its id. On error FD is still
 // the caller's.

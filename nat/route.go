@@ -9,14 +9,14 @@ import (
 
 // verdict is what route decided: what becomes of a new flow.
 type verdict struct {
-	kind      verdictKind
-	reason    vswitch.Reason // verdictDrop, and what a refusal is counted under
-	reply     reply          // what the sender hears of a drop
-	to        netip.AddrPort // verdictOutside: where the socket connects
-	target    *publication   // verdictPair
-	elsewhere *elsewhere     // verdictElsewhere
-	out       *vswitch.Port  // verdictRouted, verdictBridged
-	loop      bool           // verdictOutside: the host's loopback, on purpose
+	kind   verdictKind
+	reason vswitch.Reason // verdictDrop, and what a refusal is counted under
+	reply  reply          // what the sender hears of a drop
+	to     netip.AddrPort // verdictOutside: where the socket connects
+	target *Publish       // verdictPair, verdictElsewhere
+	shard  int            // verdictElsewhere: whose it is
+	out    *vswitch.Port  // verdictRouted, verdictBridged
+	loop   bool           // verdictOutside: the host's loopback, on purpose
 
 	way     way
 	rule    uint32
@@ -238,7 +238,7 @@ func (n *NAT) open(f *vswitch.Frame) vswitch.Action {
 		v.explain(t)
 	}
 	if v.kind == verdictElsewhere {
-		return vswitch.Action{Kind: vswitch.ActHandOver, Flow: uint32(v.elsewhere.shard)}
+		return vswitch.Action{Kind: vswitch.ActHandOver, Flow: uint32(v.shard)}
 	}
 	if v.kind != verdictDrop && v.kind != verdictRouted {
 		if stray(f) {

@@ -22,11 +22,10 @@ const inboxBytes = 4 << 20
 
 // handOver gives f to the shard that owns its flow.
 func (s *Switch) handOver(f *Frame, shard int) {
-	if s.capture != nil {
-		s.captureNot() // the other one sees what becomes of it
-	}
 	if p := f.In.peer(shard); s.visiting || p == nil || !p.sw.leave(kindVisit, p, f.B) {
 		s.DropFrame(f, NoBuffer, 0)
+	} else if s.capture != nil {
+		s.captureNot() // the other one sees what becomes of it
 	}
 }
 
@@ -50,19 +49,13 @@ func (s *Switch) tellShards(f *Frame) {
 // leave puts a copy of b, which came from p, before the switch. It is called on
 // the threads of other shards. It is false if there is no room.
 func (s *Switch) leave(kind uint8, p *Port, b []byte) bool {
-	s.mu.Lock()
-	if s.stopping.Load() || s.inbox.bytes+len(b) > inboxBytes {
-		s.mu.Unlock()
-		return false
-	}
-	s.inbox.push(b, int64(MakeToken(kind, p.wake, uint32(p.ID))))
-	s.posting.Add(1)
-	s.mu.Unlock()
-	if s.awake.CompareAndSwap(false, true) {
-		s.wakeUp()
-	}
-	s.posting.Done()
-	return true
+	return s.give(func() bool {
+		if s.inbox.bytes+len(b) > inboxBytes {
+			return false
+		}
+		s.inbox.push(b, int64(MakeToken(kind, p.wake, uint32(p.ID))))
+		return true
+	})
 }
 
 // visits handles what other shards have left.

@@ -86,9 +86,6 @@ func NewCaptures(n, snap int, exits bool) (list Captures) {
 	return list
 }
 
-// Wait is that of a single capture.
-func (c *Capture) Wait(stop <-chan struct{}) bool { return Captures{c}.Wait(stop) }
-
 // Wait returns true when there is something to read, false when stop is closed.
 func (list Captures) Wait(stop <-chan struct{}) bool {
 	for !list.filled() {

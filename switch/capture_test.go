@@ -42,7 +42,7 @@ func TestCapture(t *testing.T) {
 	a.Send(a.Out("192.0.2.1").UDP(1, 2, nil))
 	n.Output(b.Port, b.To(a).UDP(3, 4, nil)) // the gateway's own
 	a.Send(switchtest.ARP{SrcMAC: a.MAC, DstMAC: vswitch.Broadcast, Op: 1, SenderMAC: a.MAC, SenderIP: a.Addrs[0], TargetIP: br.Gateway}.Frame())
-	if !c.Wait(nil) {
+	if !(vswitch.Captures{c}).Wait(nil) {
 		t.Fatal("nothing came")
 	}
 	got, data := taken(c)
@@ -162,7 +162,7 @@ func TestCaptureWhileRead(t *testing.T) {
 	go func() {
 		seen, last := 0, -1
 		defer func() { done <- seen }()
-		for c.Wait(stop) {
+		for (vswitch.Captures{c}).Wait(stop) {
 			list := c.Read()
 			for i := range list {
 				f, d := &list[i], c.Bytes(&list[i])[vswitch.VnetLen:]
@@ -255,7 +255,7 @@ func BenchmarkCapture(b *testing.B) {
 					c := vswitch.NewCapture(snap, false)
 					n.SetCapture(c)
 					go func() {
-						for c.Wait(stop) {
+						for (vswitch.Captures{c}).Wait(stop) {
 							c.Done(len(c.Read()))
 						}
 					}()

@@ -31,12 +31,17 @@ func (s *Switch) Do(f func()) bool {
 
 // Post is Do without waiting: if it is true, f runs.
 func (s *Switch) Post(f func()) bool {
+	return s.give(func() bool { s.commands = append(s.commands, f); return true })
+}
+
+// give has obey come to what put leaves under the lock. It is false if the switch
+// has stopped, or if put says so.
+func (s *Switch) give(put func() bool) bool {
 	s.mu.Lock()
-	if s.stopping.Load() {
+	if s.stopping.Load() || !put() {
 		s.mu.Unlock()
 		return false
 	}
-	s.commands = append(s.commands, f)
 	s.posting.Add(1)
 	s.mu.Unlock()
 	if s.awake.CompareAndSwap(false, true) {

@@ -125,6 +125,7 @@ func (g *Group) Home() (least int) {
 func (g *Group) AddPort(home int, seg *Segment, c PortConfig) (*Seat, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	c.in = newMeter(c.Shape) // all send to it
 	seat := &Seat{Shard: home, mirrors: make([]*Port, len(g.Shards))}
 	err := fmt.Errorf("port %s: the switch has stopped", c.Name)
 	add := func(i int, c PortConfig) (p *Port) {
@@ -191,11 +192,8 @@ func (g *Group) remove(seat *Seat) (d Device, sum PortStats) {
 func (g *Group) SetShape(seat *Seat, c Shape) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	var in *meter // all send to it
+	in := newMeter(c)
 	g.Each(func(i int, s *Switch) {
-		if in == nil {
-			in = newMeter(c, s.nowNs)
-		}
 		if i == seat.Shard {
 			s.setShape(seat.Port, c, in)
 		} else if m := seat.mirrors[i]; m != nil {

@@ -19,6 +19,7 @@ type threads struct {
 	t     testing.TB
 	seats []*vswitch.Seat
 	ends  []*switchtest.Socket
+	shape vswitch.Shape // of the next host
 }
 
 func newThreads(t testing.TB, n int) *threads {
@@ -35,7 +36,7 @@ func newThreads(t testing.TB, n int) *threads {
 func (g *threads) host(home int, seg *vswitch.Segment, spoof bool, addrs ...string) *vswitch.Seat {
 	g.t.Helper()
 	dev, end := switchtest.SocketPair(g.t, switchtest.All)
-	c := vswitch.PortConfig{Name: addrs[0], Device: dev, Spoof: spoof}
+	c := vswitch.PortConfig{Name: addrs[0], Device: dev, Spoof: spoof, Shape: g.shape}
 	for _, a := range addrs {
 		c.Addrs = append(c.Addrs, netip.MustParseAddr(a))
 	}
@@ -137,15 +138,26 @@ func TestGroupIsOneSwitch(t *testing.T) {
 	}
 }
 
-// TestGroupShape: what a container may be sent is for all threads together.
+// TestGroupShape: what a container may be sent is for all threads together, be
+// the shape there from the start or set later.
 func TestGroupShape(t *testing.T) {
+	limit := vswitch.Shape{RateIn: 80, BurstIn: 10_000} // hardly anything but the burst
+	t.Run("set later", func(t *testing.T) { groupShape(t, vswitch.Shape{}, limit) })
+	t.Run("from the start", func(t *testing.T) { groupShape(t, limit, vswitch.Shape{}) })
+}
+
+func groupShape(t *testing.T, first, later vswitch.Shape) {
 	g := newThreads(t, 3)
 	seg := g.AddBridge(twoSubnets[0])
+	g.shape = first
 	for i := range 3 {
 		g.host(i, seg, false, fmt.Sprintf("172.17.0.%d", 2+i))
+		g.shape = vswitch.Shape{}
 	}
 	to := g.seats[0]
-	g.SetShape(to, vswitch.Shape{RateIn: 80, BurstIn: 10_000}) // hardly anything but the burst
+	if later != (vswitch.Shape{}) {
+		g.SetShape(to, later)
+	}
 	for i, from := range g.seats[1:] {
 		p := switchtest.Packet{SrcMAC: from.Port.MAC, DstMAC: to.Port.MAC, Src: from.Port.Addrs[0], Dst: to.Port.Addrs[0]}
 		for range 20 {

@@ -28,6 +28,8 @@ type PortConfig struct {
 	Host  bool
 	Flows int // of the gateway's that it may have at a time; 0: as any port
 	Shape Shape
+
+	in *meter // of a group, what its shards fill Shape.RateIn from; nil for the switch's own
 }
 
 // Port is where a device meets a bridge (towards users: an interface). The

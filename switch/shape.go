@@ -23,7 +23,7 @@ type Shape struct {
 type shaper struct {
 	Shape
 	rng     *rand.Rand
-	in      *meter
+	in      *meter // nil: no RateIn
 	out     bucket
 	paused  bool // the port is not read
 	held    fifo // sent by the container, not due yet
@@ -153,9 +153,15 @@ const (
 
 // SetShape holds a port to a shape from now on; the zero one frees it. What was
 // held passes at once.
-func (s *Switch) SetShape(p *Port, c Shape) { s.setShape(p, c, newMeter(c, s.nowNs)) }
+func (s *Switch) SetShape(p *Port, c Shape) { s.setShape(p, c, newMeter(c)) }
 
-func newMeter(c Shape, now int64) *meter { return &meter{b: newBucket(c.RateIn, c.BurstIn, now)} }
+// newMeter makes a full one for RateIn, or none where there is no limit.
+func newMeter(c Shape) *meter {
+	if c.RateIn == 0 {
+		return nil
+	}
+	return &meter{b: newBucket(c.RateIn, c.BurstIn, 0)}
+}
 
 func (s *Switch) setShape(p *Port, c Shape, in *meter) {
 	if old := p.shape; old != nil {
@@ -184,7 +190,7 @@ func (s *Switch) setShape(p *Port, c Shape, in *meter) {
 // it may be sent more. The gateway asks before it takes bytes out of a socket.
 func (s *Switch) Blocked(p *Port, t Token) bool {
 	h := p.shape
-	if h == nil || h.RateIn == 0 || h.waiting.len() == 0 && h.in.open(s.nowNs) {
+	if h == nil || h.in == nil || h.waiting.len() == 0 && h.in.open(s.nowNs) {
 		return false
 	}
 	if _, is := h.known[t]; !is {
@@ -255,7 +261,7 @@ func (s *Switch) outOpen(p *Port) bool {
 // says why not.
 func (s *Switch) shapeIn(p *Port, b []byte) (now bool, r Reason) {
 	h := p.shape
-	if h.RateIn == 0 {
+	if h.in == nil {
 		return true, Delivered
 	}
 	if h.waiting.len() == 0 && h.in.take(s.nowNs, len(b)) {
@@ -310,7 +316,7 @@ func (s *Switch) runShape(p *Port) {
 	switch {
 	case h.waiting.len() > 0:
 		s.scheduleShape(h.in.due(s.nowNs))
-	case h.in.open(s.nowNs):
+	case h.in == nil || h.in.open(s.nowNs):
 		s.unpark(h)
 	case len(h.parked) > 0:
 		s.scheduleShape(h.in.due(s.nowNs))

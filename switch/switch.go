@@ -211,7 +211,10 @@ func (s *Switch) AddPort(c PortConfig) (*Port, error) {
 	} else {
 		br.fdb.program(c.MAC, p, s.now32)
 	}
-	s.SetShape(p, c.Shape)
+	if c.in == nil {
+		c.in = newMeter(c.Shape)
+	}
+	s.setShape(p, c.Shape, c.in)
 	return p, nil
 }
 

@@ -68,8 +68,8 @@ var comparisons = map[string]func(a, b uint32) bool{
 }
 
 // levels are the operators, those that bind least first. ^ and % are not among
-// them: libpcap's grammar (grammar.y) gives them no precedence, so that their right side is
-// all that follows, and whoever knows a filter from tcpdump means that.
+// them: in libpcap 1.10.3 their right side is all that follows (tcpdump -d shows
+// it), and whoever has a filter from tcpdump means that.
 var levels = [][]string{{"|"}, {"&"}, {"<<", ">>"}, {"+", "-"}, {"*", "/"}}
 
 func (p *parser) bits() (arith, error) { return p.level(0) }

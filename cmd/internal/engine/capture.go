@@ -16,10 +16,10 @@ import (
 )
 
 // Captures. Each shard leaves copies of frames in a ring (vswitch.Capture), which
-// one goroutine empties for all viewers, in the order of time: it says what became of each, and writes it
-// as pcapng to a bounded memory of each viewer that wants it. A viewer's own
-// goroutine hands that on, so that a slow one loses packets, which are counted,
-// and holds up nobody.
+// one goroutine empties for all viewers, in the order of time: it says what became
+// of each, and writes it as pcapng to a bounded memory of each viewer that wants
+// it. A viewer's own goroutine hands that on, so that a slow one loses packets,
+// which are counted, and holds up nobody.
 
 const (
 	// captureEvery is how long packets wait to be taken together: waking for each
