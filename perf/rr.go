@@ -53,10 +53,11 @@ func serveRR(mode string, first uint16, ports int, ready func()) error {
 
 func echoDatagrams(fd int) error {
 	buf := make([]byte, 2048)
+	var from endpoint
 	for {
-		n, from, err := unix.Recvfrom(fd, buf, 0)
+		n, err := receiveFrom(fd, buf, &from)
 		if err == nil {
-			err = unix.Sendto(fd, buf[:n], 0, from)
+			_, err = sendTo(fd, buf[:n], &from)
 		}
 		// ECONNREFUSED is an earlier client that has gone.
 		if err != nil && err != unix.EINTR && err != unix.ECONNREFUSED {
@@ -73,7 +74,7 @@ func echoStreams(fds []int) error {
 		polled[i] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
 	}
 	for {
-		if _, err := unix.Poll(polled, -1); err != nil && err != unix.EINTR {
+		if err := waitFor(polled); err != nil && err != unix.EINTR {
 			return fmt.Errorf("poll: %w", err)
 		}
 		for i := range polled {
@@ -99,7 +100,7 @@ func echoStream(fd int) {
 		if more, err := readFull(fd, buf); err != nil || !more {
 			return
 		}
-		if err := again(func() error { _, err := unix.Write(fd, buf); return err }); err != nil {
+		if err := again(func() error { _, err := write(fd, buf); return err }); err != nil {
 			return
 		}
 	}
@@ -170,7 +171,7 @@ func (c *rrClient) repeat(once func() error, d time.Duration) (rrStats, error) {
 
 // ask sends one request and takes its answer.
 func (c *rrClient) ask(fd int, datagram bool) error {
-	if err := again(func() error { _, err := unix.Write(fd, c.buf[:]); return err }); err != nil {
+	if err := again(func() error { _, err := write(fd, c.buf[:]); return err }); err != nil {
 		return fmt.Errorf("send: %w", err)
 	}
 	more, err := readFull(fd, c.buf[:])

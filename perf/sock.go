@@ -49,7 +49,7 @@ func connectTo(kind int, to netip.AddrPort) (int, error) {
 	}
 	if err == nil {
 		err = again(func() error {
-			return unix.Connect(fd, &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()})
+			return connectV4(fd, to.Port(), to.Addr().As4())
 		})
 	}
 	if err != nil {
@@ -72,7 +72,7 @@ func limitWaits(fd int, d time.Duration) error {
 // readFull fills buf from a stream; false means the other side closed first.
 func readFull(fd int, buf []byte) (bool, error) {
 	for len(buf) > 0 {
-		n, err := unix.Read(fd, buf)
+		n, err := read(fd, buf)
 		switch {
 		case err == unix.EINTR:
 		case err != nil:

@@ -20,6 +20,7 @@ import (
 // perf starts itself inside the namespaces as one of these.
 var tools = map[string]func(toolFlags) (any, error){
 	"rr-server": func(t toolFlags) (any, error) {
+		hush()
 		return nil, serveRR(t.mode, t.port, t.ports, sayReady)
 	},
 	"rr-client": func(t toolFlags) (any, error) {
@@ -27,6 +28,7 @@ var tools = map[string]func(toolFlags) (any, error){
 		if err != nil {
 			return nil, err
 		}
+		hush()
 		return askRR(t.mode, to, t.ports, t.flood.For)
 	},
 	"udp-source": func(t toolFlags) (any, error) {
