@@ -1,7 +1,8 @@
 package nat
 
-// An acknowledgement of a small request waits a moment for the answer to carry
-// it: that saves a frame, and the container's kernel the work for it. Where no
+// An acknowledgement of a small request, or of the container's end, waits a
+// moment for the answer or our own end to carry it: that saves a frame, and the
+// container's kernel the work for it (which does the same, tcp_fin). Where no
 // answer comes in time, the next ones are sent at once for a while, so that a
 // container that waits for them (RFC 896, Nagle) waits once and not always.
 
@@ -25,7 +26,7 @@ func (n *NAT) mayWait(i uint32) bool {
 		t.hasty--
 		return false
 	}
-	if fl.has(fLazy) || fl.state != established || fl.has(fFinIn) || fl.has(fWantOut) || t.early != none ||
+	if fl.has(fLazy) || fl.state != established || fl.has(fFinOut) || fl.has(fWantOut) || t.early != none ||
 		t.rcvNxt == t.acked || t.rcvNxt-t.acked > lazyBytes || len(n.lazy) == cap(n.lazy) {
 		fl.unset(fLazy)
 		return false

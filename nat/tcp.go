@@ -93,6 +93,7 @@ const (
 	synRTO       = 1000
 	maxRetries   = 12
 	lingerFor    = 2e9
+	firstWindow  = min(spillSize, 65535)                                  // bytes; what the socket does not take is spilled
 	connectLimit = 135e9                                                  // the kernel gives up by itself before
 	tcpEvents    = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | 1<<31 /* EPOLLET */
 )
@@ -154,7 +155,7 @@ func (n *NAT) tcpOpen(f *vswitch.Frame, v verdict) vswitch.Action {
 	fl.state = connecting
 	n.perPort[f.In.ID].halfOpen++
 	n.arm(i, n.sw.Now()+connectLimit)
-	n.tcpWatch(i)
+	n.tcpWatch(fl, i)
 	n.Stats.TCPOpened++
 	n.opened(i)
 	return consumed
@@ -196,17 +197,21 @@ func (n *NAT) tcpNew(p *vswitch.Port, fd int) uint32 {
 
 // tcpWatch registers the socket once, edge-triggered: peeked but
 // unacknowledged bytes would keep a level-triggered one ready for ever.
-func (n *NAT) tcpWatch(i uint32) {
-	fl := &n.flows[i]
+func (n *NAT) tcpWatch(fl *flow, i uint32) {
+	if err := n.sw.Watch(int(fl.fd), tcpEvents, n.token(i)); err != nil {
+		n.cfg.Logf("%v", err)
+	}
+}
+
+// tcpPrepare readies a connected socket for its data. Its caller has just sent
+// the container what it waits for, so this costs no time.
+func (n *NAT) tcpPrepare(fl *flow) {
 	if n.noPeekOffset || setInt(int(fl.fd), unix.SOL_SOCKET, unix.SO_PEEK_OFF, 0) != 0 {
 		fl.set(fNoPeek) // Linux before 6.9, or 6.10 for IPv6
 	}
 	// Urgent bytes are bytes to us: a peek skips them otherwise, but not its offset.
 	setInt(int(fl.fd), unix.SOL_SOCKET, unix.SO_OOBINLINE, 1)
 	setInt(int(fl.fd), unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1) // the container's own probes end here
-	if err := n.sw.Watch(int(fl.fd), tcpEvents, n.token(i)); err != nil {
-		n.cfg.Logf("%v", err)
-	}
 }
 
 // tcpTakeSYN reads what a SYN or SYN|ACK of the container says.
@@ -325,7 +330,8 @@ func (n *NAT) tcpAccept(p *vswitch.Port, fd int, client, server, real netip.Addr
 	t.rto = synRTO
 	setInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	n.tcpSendSYN(i)
-	n.tcpWatch(i)
+	n.tcpPrepare(fl)
+	n.tcpWatch(fl, i)
 	n.Stats.TCPAccepted++
 	n.opened(i)
 	return true
@@ -396,11 +402,12 @@ func (n *NAT) tcpConnected(i uint32) {
 		return
 	}
 	fl.unset(fWritable)
-	n.ignoreErrors(fd, fl.v6)
 	fl.state = synReceived
 	fl.tcp.rto = synRTO
-	fl.tcp.edge = fl.tcp.rcvNxt + min(n.tcpSpace(fl), 65535)
+	fl.tcp.edge = fl.tcp.rcvNxt + firstWindow
 	n.tcpSendSYN(i)
+	n.ignoreErrors(fd, fl.v6)
+	n.tcpPrepare(fl)
 }
 
 // tcpConnectError tells the container why the connection did not come about:

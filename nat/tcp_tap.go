@@ -92,7 +92,7 @@ func (n *NAT) tcpSynFromTap(i uint32, f *vswitch.Frame, seq, ack uint32, flags u
 	case fl.state == synReceived:
 		if seq != t.peerISN {
 			n.tcpTakeSYN(fl, f)
-			t.edge = t.rcvNxt + min(n.tcpSpace(fl), 65535)
+			t.edge = t.rcvNxt + firstWindow
 		}
 		n.tcpSendSYN(i)
 	case fl.state == connecting:
@@ -185,8 +185,10 @@ func (n *NAT) tcpAcked(i uint32, ack, moved uint32) bool {
 		n.arm(i, n.sw.Now()+int64(t.rto)*1e6)
 	}
 	if fl.has(fFinIn) && fl.has(fFinAcked) && fl.tcp.spill == none {
-		n.owe(i)
-		n.Flush()
+		if t.acked != t.rcvNxt {
+			n.owe(i)
+			n.Flush()
+		}
 		n.tcpFinish(i)
 		return false
 	}
@@ -235,14 +237,12 @@ func (n *NAT) tcpTakeData(i uint32, f *vswitch.Frame, seq uint32, data []byte, f
 	if fin {
 		t.rcvNxt++
 		fl.set(fFinIn)
-		if t.spill == none {
+		switch {
+		case t.spill != none:
+		case fl.has(fFinAcked):
+			n.tcpFinish(i) // to close a socket ends its stream, too
+		default:
 			n.tcpShut(i)
-		}
-		if fl.has(fFinAcked) && t.spill == none {
-			n.owe(i)
-			n.Flush()
-			n.tcpFinish(i)
-			return
 		}
 	}
 	n.owe(i)

@@ -75,7 +75,7 @@ func (f flood) burst(fd int) (sourceStats, error) {
 			for i := range train {
 				binary.BigEndian.PutUint64(packets[i*uint64(f.Size):], sent+i)
 			}
-			_, err := unix.Write(fd, packets[:train*uint64(f.Size)])
+			_, err := write(fd, packets[:train*uint64(f.Size)])
 			switch err {
 			case nil, unix.ENOBUFS, unix.ECONNREFUSED:
 				sent += train
@@ -95,8 +95,7 @@ func (f flood) burst(fd int) (sourceStats, error) {
 		if elapsed >= f.For {
 			return sourceStats{Sent: sent, Seconds: time.Since(begin).Seconds()}, nil
 		}
-		pause := unix.NsecToTimespec(floodTick.Nanoseconds())
-		unix.Nanosleep(&pause, nil)
+		nap(floodTick)
 	}
 }
 

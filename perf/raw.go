@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"runtime"
 	"runtime/debug"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -18,10 +19,16 @@ import (
 // quiet is whether this process' waits are hidden from Go's scheduler.
 var quiet bool
 
-// hush makes it so. There must be another processor for other goroutines, and
-// nothing may stop the world, which would wait for the end of a wait.
+// hush makes it so, for a program whose only work is that of the calling
+// goroutine. There must be another processor for what else there is; nothing may
+// stop the world, which would wait for the end of a wait; and the signal by which
+// the scheduler wants the thread back, each 10 ms, must not end the waits.
 func hush() {
+	runtime.LockOSThread()
 	debug.SetGCPercent(-1)
+	urgent := unix.Sigset_t{}
+	urgent.Val[0] = 1 << (unix.SIGURG - 1)
+	unix.PthreadSigmask(unix.SIG_BLOCK, &urgent, nil)
 	if runtime.GOMAXPROCS(0) < 2 {
 		runtime.GOMAXPROCS(2)
 	}
@@ -68,12 +75,29 @@ func sendTo(fd int, b []byte, to *endpoint) (int, error) {
 		uintptr(unsafe.Pointer(&to.b)), uintptr(to.size))
 }
 
+// receiveMessage is recvmsg(2) without an address; it returns the lengths of the
+// data and of the control data.
+func receiveMessage(fd int, b, oob []byte) (n, control int, err error) {
+	vec := unix.Iovec{Base: &b[0]}
+	vec.SetLen(len(b))
+	m := unix.Msghdr{Iov: &vec, Iovlen: 1, Control: &oob[0]}
+	m.SetControllen(len(oob))
+	n, err = systemCall(unix.SYS_RECVMSG, uintptr(fd), uintptr(unsafe.Pointer(&m)), 0, 0, 0, 0)
+	return n, int(m.Controllen), err
+}
+
 // connectV4 is connect(2) with an IPv4 address.
 func connectV4(fd int, port uint16, address [4]byte) error {
 	to := unix.RawSockaddrInet4{Family: unix.AF_INET, Addr: address}
 	binary.BigEndian.PutUint16((*[2]byte)(unsafe.Pointer(&to.Port))[:], port)
 	_, err := systemCall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&to)), unix.SizeofSockaddrInet4, 0, 0, 0)
 	return err
+}
+
+// nap is nanosleep(2), which a signal may end early.
+func nap(d time.Duration) {
+	t := unix.NsecToTimespec(d.Nanoseconds())
+	systemCall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&t)), 0, 0, 0, 0, 0)
 }
 
 // waitFor is ppoll(2) without an end.

@@ -32,6 +32,7 @@ var tools = map[string]func(toolFlags) (any, error){
 		return askRR(t.mode, to, t.ports, t.flood.For)
 	},
 	"udp-source": func(t toolFlags) (any, error) {
+		hush()
 		if t.address == "" {
 			return t.flood.sourceOn(t.port, t.life, sayReady)
 		}
@@ -42,6 +43,7 @@ var tools = map[string]func(toolFlags) (any, error){
 		return t.flood.sourceTo(to)
 	},
 	"udp-sink": func(t toolFlags) (any, error) {
+		hush()
 		if t.address == "" {
 			return t.flood.sinkOn(t.port, t.life, sayReady)
 		}

@@ -29,10 +29,10 @@ func (f flood) train(fd int) (uint64, error) {
 // each bytes long, the last one perhaps less.
 func (f flood) take(fd int, buf, oob []byte) (n, each int, err error) {
 	if !f.Offload {
-		n, err = unix.Read(fd, buf)
+		n, err = read(fd, buf)
 		return n, max(n, 1), err
 	}
-	n, control, _, _, err := unix.Recvmsg(fd, buf, oob, 0)
+	n, control, err := receiveMessage(fd, buf, oob)
 	if err != nil {
 		return 0, 1, err
 	}

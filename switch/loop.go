@@ -92,7 +92,9 @@ func (s *Switch) Run() {
 		if ms != 0 {
 			s.spin.slept += s.nowNs - before
 		}
-		if n > 0 {
+		if n == 0 {
+			s.idle()
+		} else {
 			if idleSince != 0 {
 				s.spin.arrived(s.nowNs - idleSince)
 			}
@@ -101,6 +103,8 @@ func (s *Switch) Run() {
 		s.collect(n)
 		if !s.turn() {
 			s.obey() // what was taken before the stop
+			s.queue = s.queue[:0]
+			s.idle()
 			return
 		}
 		if len(s.queue) > 0 {
@@ -123,6 +127,7 @@ func (s *Switch) Poll() {
 	for {
 		s.turn()
 		if len(s.queue) == 0 {
+			s.idle()
 			return
 		}
 	}
@@ -185,6 +190,13 @@ func (s *Switch) serve(t Token, fresh bool) {
 	s.settle()
 }
 
+// idle lets the gateway do what could wait.
+func (s *Switch) idle() {
+	if s.gateway != nil && len(s.queue) == 0 {
+		s.gateway.Idle()
+	}
+}
+
 // Turns is how often the loop has gone round. It runs on the loop's thread.
 func (s *Switch) Turns() uint64 { return s.turns }
 
@@ -222,6 +234,7 @@ func (s *Switch) timeout(idleSince *int64) int {
 		s.spin.offer(now, *idleSince, s.cfg.Now)
 		return 0
 	}
+	s.idle()
 	due := s.nextDue
 	if s.shapeDue != 0 && (due == 0 || s.shapeDue < due) {
 		due = s.shapeDue

@@ -90,6 +90,9 @@ func (g *Gateway) Run(t vswitch.Token) bool {
 // Flush counts.
 func (g *Gateway) Flush() { g.Flushed++ }
 
+// Idle does nothing.
+func (g *Gateway) Idle() {}
+
 // Expire notes the time and answers Next.
 func (g *Gateway) Expire(now int64) int64 {
 	g.Expired = append(g.Expired, now)
