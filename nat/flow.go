@@ -107,7 +107,6 @@ const (
 	fReady         // the socket had an event since it was looked at
 	fWritable
 	fError
-	fAck         // the container is owed an acknowledgement
 	fFinIn       // the container's FIN was taken
 	fFinOut      // ours was sent
 	fFinAcked    // and acknowledged

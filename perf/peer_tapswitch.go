@@ -37,10 +37,14 @@ func (b *build) make() (string, error) {
 	}
 	path := filepath.Join(b.dir, "tapswitch")
 	const source = "tapswitch/cmd/tapswitch"
-	out, err := exec.Command("go", "build", "-o", path, source).CombinedOutput()
+	compile := func(flags ...string) ([]byte, error) {
+		c := exec.Command("go", slices.Concat([]string{"build"}, flags, []string{"-o", path, source})...)
+		c.Env = append(os.Environ(), "CGO_ENABLED=0") // as the Makefile does
+		return c.CombinedOutput()
+	}
+	out, err := compile()
 	if err != nil && bytes.Contains(out, []byte("-buildvcs=false")) {
-		// root may not ask git about another user's clone.
-		out, err = exec.Command("go", "build", "-buildvcs=false", "-o", path, source).CombinedOutput()
+		out, err = compile("-buildvcs=false") // root may not ask git about another user's clone
 	}
 	if err != nil {
 		return "", fmt.Errorf("go build tapswitch/cmd/tapswitch: %w (start perf inside the source tree, or give --tapswitch PROGRAM)\n%s",

@@ -22,14 +22,17 @@ const (
 	groupNone    = ^uint32(0)
 )
 
-// groupKey is a group's address; IPv4 as v4-mapped.
+// groupKey is a group's address; IPv4 as v4-mapped. What is no group has none.
 type groupKey [16]byte
 
+// keyOf is the key of an address as a packet has it. An IPv6 one that is no group
+// must not pass for an IPv4 group.
 func keyOf(a []byte) (k groupKey) {
-	if len(a) == 4 {
+	switch {
+	case len(a) == 4:
 		k[10], k[11] = 0xff, 0xff
 		copy(k[12:], a)
-	} else {
+	case a[0] == 0xff:
 		copy(k[:], a)
 	}
 	return k

@@ -329,7 +329,7 @@ func TestGroupMayBeRefused(t *testing.T) {
 func FuzzReport(f *testing.F) {
 	n := newCrowd(f)
 	for _, b := range [][]byte{v2(n.a, 0x16, "239.1.2.3"), v2(n.a, 0x17, "239.1.2.3"), v3(n.a, record(4, "239.1.2.3"), record(5, "239.1.2.4", "10.0.0.1")),
-		mld1(n.a, 131, "ff15::1"), mld2(n.a, record(3, "ff15::1"), record(1, "ff15::2", "fd00::1"))} {
+		mld1(n.a, 131, "ff15::1"), mld1(n.a, 131, "::ffff:239.1.2.3"), mld1(n.a, 131, "::92:91ff:ffff:ffff:e300:f000"), mld2(n.a, record(3, "ff15::1"), record(1, "ff15::2", "fd00::1"))} {
 		var x vswitch.Frame
 		x.Parse(nil, b)
 		f.Add(b[x.L4:x.End], x.V6)

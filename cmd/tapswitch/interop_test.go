@@ -186,22 +186,23 @@ func TestInteropIperf3(t *testing.T) {
 	if testing.Short() {
 		seconds = "1"
 	}
-	server := func(c *exec.Cmd) { startProc(t, c).expect("Server listening") }
-	server(exec.Command("nsenter", "--net="+l.outside, "iperf3", "-s", "--forceflush"))
-	server(l.cmd("exec", "server", "--", "iperf3", "-s", "--forceflush"))
+	outside := startProc(t, exec.Command("nsenter", "--net="+l.outside, "iperf3", "-s", "--forceflush"))
+	inside := startProc(t, l.cmd("exec", "server", "--", "iperf3", "-s", "--forceflush"))
 	rate := regexp.MustCompile(`(?m)([\d.]+ [KMG]?bits/sec).*receiver`)
 	for _, c := range []struct {
-		name string
-		cmd  *exec.Cmd
+		name   string
+		server *proc
+		cmd    *exec.Cmd
 	}{
-		{"container to container", l.cmd("exec", "c1", "--", "iperf3", "-c", "172.17.0.80")},
-		{"container to outside", l.cmd("exec", "c1", "--", "iperf3", "-c", "192.0.2.2")},
-		{"outside to a published port", exec.Command("nsenter", "--net="+l.outside, "iperf3", "-c", "192.0.2.1")},
-		{"localhost to a published port", exec.Command("iperf3", "-c", "127.0.0.1")},
+		{"container to container", inside, l.cmd("exec", "c1", "--", "iperf3", "-c", "172.17.0.80")},
+		{"container to outside", outside, l.cmd("exec", "c1", "--", "iperf3", "-c", "192.0.2.2")},
+		{"outside to a published port", inside, exec.Command("nsenter", "--net="+l.outside, "iperf3", "-c", "192.0.2.1")},
+		{"localhost to a published port", inside, exec.Command("iperf3", "-c", "127.0.0.1")},
 	} {
 		for _, how := range [][]string{nil, {"-R"}, {"--bidir"}, {"-P", "4"}, {"-u", "-b", "100M"}} {
 			cmd := exec.Command(c.cmd.Path, append(append(c.cmd.Args[1:len(c.cmd.Args):len(c.cmd.Args)], "-t", seconds), how...)...)
 			cmd.Args[0], cmd.Env = c.cmd.Args[0], c.cmd.Env
+			c.server.expect("Server listening") // said before each test: it may still be ending the last one
 			out, err := cmd.CombinedOutput()
 			found := rate.FindAllStringSubmatch(string(out), -1)
 			if err != nil || len(found) == 0 {

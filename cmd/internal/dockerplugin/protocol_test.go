@@ -2,6 +2,7 @@ package dockerplugin
 
 import (
 	"encoding/json"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -144,7 +145,17 @@ func TestNetworkOf(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
 		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		// Start returns when execve has closed the parent's descriptors, which is
+		// before the new environment can be read.
+		in.Write([]byte{'x'})
+		if _, err := io.ReadFull(out, make([]byte, 1)); err != nil {
 			t.Fatal(err)
 		}
 		pid := strconv.Itoa(cmd.Process.Pid)
