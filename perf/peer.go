@@ -128,6 +128,7 @@ func allPeers(b *build) []peer {
 		gvisor{mtu: 65520},
 		tapswitch{build: b, mtu: 1500},
 		tapswitch{build: b, mtu: 65520},
+		tapswitch{build: b, mtu: 1500, threads: 1},
 	}
 }
 

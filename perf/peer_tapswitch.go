@@ -55,9 +55,10 @@ func (b *build) make() (string, error) {
 
 // tapswitch is us: one process, two containers on one bridge.
 type tapswitch struct {
-	build *build
-	mtu   int
-	idle  int // containers beside the two, without traffic
+	build   *build
+	mtu     int
+	threads int // 0 for the default
+	idle    int // containers beside the two, without traffic
 }
 
 const (
@@ -74,6 +75,9 @@ const (
 )
 
 func (t tapswitch) name() string {
+	if t.threads != 0 {
+		return fmt.Sprintf("%s-threads-%d", us, t.threads)
+	}
 	if t.mtu == 1500 {
 		return us
 	}
@@ -81,7 +85,11 @@ func (t tapswitch) name() string {
 }
 
 func (t tapswitch) about() string {
-	return fmt.Sprintf("tapswitch up --ephemeral, one network with MTU %d, two containers", t.mtu)
+	more := ""
+	if t.threads != 0 {
+		more = fmt.Sprintf(", threads: %d", t.threads)
+	}
+	return fmt.Sprintf("tapswitch up --ephemeral, one network with MTU %d, two containers%s", t.mtu, more)
 }
 
 // missing is nothing: without us there is no run, see build.
@@ -104,12 +112,13 @@ func (t tapswitch) config() string {
 		fmt.Fprintf(&more, "  - {name: idle%d, networks: [bridge]}\n", i)
 	}
 	return fmt.Sprintf(`limits: {flows: %d}
+threads: %d
 networks:
   - {name: bridge, subnet: 172.17.0.0/16, mtu: %d}
 containers:
   - {name: a, networks: [bridge], ip: %s, publish: [%s]}
   - {name: b, networks: [bridge], ip: %s}
-%s`, tapswitchFlows, t.mtu, tapswitchA, strings.Join(ports, ", "), tapswitchB, more.String())
+%s`, tapswitchFlows, t.threads, t.mtu, tapswitchA, strings.Join(ports, ", "), tapswitchB, more.String())
 }
 
 func (tapswitch) paths() []pathName { return append(slices.Clone(pathNames), pathSecond) }
