@@ -79,7 +79,7 @@ func (n *NAT) streamReady(i, gen uint32, fd int) {
 		return
 	}
 	fl.fd = int32(fd)
-	n.tcpWatch(fl, i)
+	n.tcpWatch(i)
 	n.opened(i)
 }
 

@@ -155,7 +155,7 @@ func (n *NAT) tcpOpen(f *vswitch.Frame, v verdict) vswitch.Action {
 	fl.state = connecting
 	n.perPort[f.In.ID].halfOpen++
 	n.arm(i, n.sw.Now()+connectLimit)
-	n.tcpWatch(fl, i)
+	n.tcpWatch(i)
 	n.Stats.TCPOpened++
 	n.opened(i)
 	return consumed
@@ -197,8 +197,8 @@ func (n *NAT) tcpNew(p *vswitch.Port, fd int) uint32 {
 
 // tcpWatch registers the socket once, edge-triggered: peeked but
 // unacknowledged bytes would keep a level-triggered one ready for ever.
-func (n *NAT) tcpWatch(fl *flow, i uint32) {
-	if err := n.sw.Watch(int(fl.fd), tcpEvents, n.token(i)); err != nil {
+func (n *NAT) tcpWatch(i uint32) {
+	if err := n.sw.Watch(int(n.flows[i].fd), tcpEvents, n.token(i)); err != nil {
 		n.cfg.Logf("%v", err)
 	}
 }
@@ -331,7 +331,7 @@ func (n *NAT) tcpAccept(p *vswitch.Port, fd int, client, server, real netip.Addr
 	setInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	n.tcpSendSYN(i)
 	n.tcpPrepare(fl)
-	n.tcpWatch(fl, i)
+	n.tcpWatch(i)
 	n.Stats.TCPAccepted++
 	n.opened(i)
 	return true

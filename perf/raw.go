@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/binary"
 	"runtime"
-	"runtime/debug"
 	"time"
 	"unsafe"
 
@@ -11,21 +10,21 @@ import (
 )
 
 // A system call that blocks for more than 20 us is noticed by Go's scheduler: a
-// thread of its own looks 50,000 times a second for such, and hands what the
-// blocked one had to another thread. In a program that asks and waits all the
-// time that is some ten wake-ups for each answer, on processors that the network
-// under test needs. A process that does nothing else makes its waits unseen.
+// thread of its own looks for such, and hands what the blocked one had to another
+// thread. In a program that asks and waits all the time threads that have nothing
+// to do wake more than once for each answer, on processors that the network under
+// test needs. A process that does nothing else makes its waits unseen.
 
 // quiet is whether this process' waits are hidden from Go's scheduler.
 var quiet bool
 
 // hush makes it so, for a program whose only work is that of the calling
 // goroutine. There must be another processor for what else there is; nothing may
-// stop the world, which would wait for the end of a wait; and the signal by which
+// stop the world, which would wait for the end of a wait, so the garbage collector
+// must be off (runTool); and the signal by which
 // the scheduler wants the thread back, each 10 ms, must not end the waits.
 func hush() {
 	runtime.LockOSThread()
-	debug.SetGCPercent(-1)
 	urgent := unix.Sigset_t{}
 	urgent.Val[0] = 1 << (unix.SIGURG - 1)
 	unix.PthreadSigmask(unix.SIG_BLOCK, &urgent, nil)
@@ -36,6 +35,8 @@ func hush() {
 }
 
 // systemCall makes one that may block.
+//
+//go:uintptrescapes
 func systemCall(number, a, b, c, d, e, f uintptr) (int, error) {
 	var r uintptr
 	var errno unix.Errno

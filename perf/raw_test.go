@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime/debug"
 	"testing"
 	"time"
 )
@@ -18,6 +19,7 @@ func TestHushedSinkEnds(t *testing.T) {
 	if os.Getenv("PERF_TEST_HUSHED") != "" {
 		var port uint16
 		fmt.Sscan(os.Getenv("PERF_TEST_HUSHED"), &port)
+		debug.SetGCPercent(-1) // as runTool does
 		hush()
 		stats, err := f.sinkOn(port, 5*time.Second, func() { fmt.Println("ready") })
 		if err != nil {

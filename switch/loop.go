@@ -103,8 +103,9 @@ func (s *Switch) Run() {
 		s.collect(n)
 		if !s.turn() {
 			s.obey() // what was taken before the stop
-			s.queue = s.queue[:0]
-			s.idle()
+			if s.gateway != nil {
+				s.gateway.Idle()
+			}
 			return
 		}
 		if len(s.queue) > 0 {
