@@ -3,7 +3,6 @@ package nat
 import (
 	"crypto/rand"
 	"encoding/binary"
-	"fmt"
 	"net/netip"
 
 	"golang.org/x/sys/unix"
@@ -110,7 +109,6 @@ type NAT struct {
 	leases     map[uint16][]lease     // by bridge
 	pairs      int                    // flows of kindPair
 	dials      map[uint32]func(error) // flows of Dial that are not established yet
-	burst      int                    // payload bytes of the longest TCP frame to a container
 
 	noPeekOffset bool // behave as on a kernel without SO_PEEK_OFF for TCP
 
@@ -150,7 +148,7 @@ func New(sw *vswitch.Switch, cfg Config) (*NAT, error) {
 	setDefault(&cfg.PerPort, 8192)
 	setDefault(&cfg.HalfOpen, 1024)
 	setDefault(&cfg.Reassemblies, 256)
-	n := &NAT{cfg: cfg, sw: sw, out: cfg.Outside, burst: longestBurst()}
+	n := &NAT{cfg: cfg, sw: sw, out: cfg.Outside}
 	rand.Read(n.secret[:])
 	var err error
 	if n.table, err = newTable(cfg.MaxFlows, binary.LittleEndian.Uint64(n.secret[:])); err != nil {
@@ -179,19 +177,6 @@ func New(sw *vswitch.Switch, cfg Config) (*NAT, error) {
 	n.policy, n.hits = Policy{HostAddress: true}, make(map[uint32]*Hits)
 	sw.SetGateway(n)
 	return n, nil
-}
-
-// longestBurst is 256 KiB where the kernel takes IPv4 frames of that length.
-func longestBurst() int {
-	var u unix.Utsname
-	if unix.Uname(&u) != nil {
-		return maxPayload
-	}
-	var major, minor int
-	if k, _ := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor); k < 2 || major < 6 || major == 6 && minor < 3 {
-		return maxPayload
-	}
-	return 256 << 10
 }
 
 func setDefault(v *int, d int) {

@@ -20,6 +20,9 @@ type machine struct {
 	MemoryMB int    `json:"memory_mb"`
 	Kernel   string `json:"kernel"`
 	System   string `json:"system"`
+	// Congestion is the TCP congestion control of all namespaces. BBR paces by a
+	// timer, and lets less be in flight than CUBIC, the kernel's own default.
+	Congestion string `json:"congestion_control"`
 }
 
 func thisMachine() machine {
@@ -29,13 +32,15 @@ func thisMachine() machine {
 		Kernel: kernelRelease(),
 		System: strings.Trim(fieldOf("/etc/os-release", "PRETTY_NAME", "="), `"`),
 	}
+	congestion, _ := os.ReadFile("/proc/sys/net/ipv4/tcp_congestion_control")
+	m.Congestion = strings.TrimSpace(string(congestion))
 	kb, _ := strconv.Atoi(strings.TrimSuffix(fieldOf("/proc/meminfo", "MemTotal", ":"), " kB"))
 	m.MemoryMB = kb / 1024
 	return m
 }
 
 func (m machine) String() string {
-	return fmt.Sprintf("%s, %d cores, %d MB, Linux %s, %s", m.CPU, m.Cores, m.MemoryMB, m.Kernel, m.System)
+	return fmt.Sprintf("%s, %d cores, %d MB, Linux %s, %s, TCP congestion control %s", m.CPU, m.Cores, m.MemoryMB, m.Kernel, m.System, m.Congestion)
 }
 
 func kernelRelease() string {

@@ -116,6 +116,7 @@ func allPeers(b *build) []peer {
 		loopback{},
 		kernelBridge{},
 		bareLoop{},
+		bareLoop{merges: true},
 		vde{},
 		ovs{},
 		kernelNAT{},

@@ -14,18 +14,29 @@ import (
 // bareLoop is no switch: one thread that reads a frame from one TAP and writes it
 // to the other, with the offloads that we use and nothing else, not even a look
 // at the frame. What it does not reach, a program that carries frames between
-// two TAPs by these system calls does not reach on this machine.
-type bareLoop struct{}
+// two TAPs by these system calls does not reach on this machine, with one write for
+// each frame; or, if it merges, with one for up to four of TCP that follow each other.
+type bareLoop struct{ merges bool }
 
-func (bareLoop) name() string { return "bare-loop" }
-func (bareLoop) about() string {
-	return "a loop of read and write between the TAPs of two containers, MTU 1500, offloads on: the system calls alone"
+func (b bareLoop) name() string {
+	if b.merges {
+		return "bare-loop-merging"
+	}
+	return "bare-loop"
+}
+
+func (b bareLoop) about() string {
+	what := "a loop of read and write between the TAPs of two containers, MTU 1500, offloads on: the system calls alone"
+	if b.merges {
+		what += ", with one write for up to four TCP super-frames that follow each other"
+	}
+	return what
 }
 func (bareLoop) missing() string   { return "" }
 func (bareLoop) version() string   { return runtime.Version() }
 func (bareLoop) paths() []pathName { return []pathName{pathContainer} }
 
-func (bareLoop) start(ctx context.Context, l *lab) (*topology, error) {
+func (b bareLoop) start(ctx context.Context, l *lab) (*topology, error) {
 	var containers [2]place
 	var taps []*os.File
 	defer func() {
@@ -52,7 +63,7 @@ func (bareLoop) start(ctx context.Context, l *lab) (*topology, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := place{ns: l.host}.start(ctx, []string{self, "bare-loop"}, taps...)
+	c, err := place{ns: l.host}.start(ctx, []string{self, b.name()}, taps...)
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +120,7 @@ const (
 
 // runBareLoop is the loop, with the TAPs at descriptors 3 and 4. It ends with its
 // standard input.
-func runBareLoop() error {
+func runBareLoop(merges bool) error {
 	runtime.LockOSThread()
 	poll := []unix.PollFd{{Fd: 0, Events: unix.POLLIN | unix.POLLRDHUP}, {Fd: 3, Events: unix.POLLIN}, {Fd: 4, Events: unix.POLLIN}}
 	for _, p := range poll[1:] {
@@ -117,7 +128,7 @@ func runBareLoop() error {
 			return fmt.Errorf("TAP: %w", err)
 		}
 	}
-	buf, err := unix.Mmap(-1, 0, bareFrame, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	buf, err := unix.Mmap(-1, 0, bareRoom, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
 		return err
 	}
@@ -133,6 +144,12 @@ func runBareLoop() error {
 			}
 		}
 		for from := uintptr(3); from <= 4; from++ {
+			if merges {
+				if bareMerge(from, 7-from, buf) {
+					quiet = 0
+				}
+				continue
+			}
 			for range bareTurn {
 				n, _, e := unix.RawSyscall(unix.SYS_READ, from, at, bareFrame)
 				if e != 0 {

@@ -53,7 +53,8 @@ var tools = map[string]func(toolFlags) (any, error){
 		}
 		return t.flood.sinkFrom(from)
 	},
-	"bare-loop": func(toolFlags) (any, error) { return nil, runBareLoop() },
+	"bare-loop":         func(toolFlags) (any, error) { return nil, runBareLoop(false) },
+	"bare-loop-merging": func(toolFlags) (any, error) { return nil, runBareLoop(true) },
 	"busy": func(t toolFlags) (any, error) {
 		return nil, runBusy(t.command)
 	},

@@ -34,9 +34,9 @@ const (
 	// MaxFrame is the longest frame a TAP gives: 64 KiB and its headers.
 	MaxFrame = 65536 + 256
 
-	portFrames = 64        // a port's share of one turn, in frames
-	portBytes  = 256 << 10 // and in bytes
-	upcallCost = 4         // frames that one counts for which needed a decision
+	portFrames = 64           // a port's share of one turn, in frames
+	portBytes  = 3 * MaxFrame // and in bytes: the fourth of the longest ones exceeds it
+	upcallCost = 4            // frames that one counts for which needed a decision
 	maxEvents  = 256
 
 	// listenEvery is how long, in nanoseconds, those with much to send are served
@@ -213,6 +213,7 @@ func (s *Switch) settle() {
 	if s.gateway != nil {
 		s.gateway.Flush()
 	}
+	s.part()
 	s.depart()
 }
 
@@ -318,17 +319,24 @@ func (s *Switch) drain(p *Port) bool {
 		if p.shape != nil && !s.outOpen(p) {
 			return false
 		}
-		n, e := p.Device.Read(s.readBuf)
+		b := s.room()
+		n, e := p.Device.Read(b)
 		if e != 0 {
-			return false // EAGAIN, or the device is gone and epoll says so
+			s.merge.spot = -1
+			if s.merge.port == nil {
+				return false // EAGAIN, or the device is gone and epoll says so
+			}
+			s.part() // meanwhile more may have come
+			continue
 		}
-		if p.shape == nil || s.shapeOut(p, s.readBuf[:n]) {
+		if b = b[:n]; p.shape == nil || s.shapeOut(p, b) {
 			if s.capture != nil {
-				s.inputCaptured(p, s.readBuf[:n])
+				s.inputCaptured(p, b)
 			} else {
-				s.input(p, s.readBuf[:n])
+				s.input(p, b)
 			}
 		}
+		s.decided()
 		if bytes += n; bytes >= portBytes {
 			return true
 		}

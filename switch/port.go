@@ -58,6 +58,7 @@ type Port struct {
 	newestGroup  uint32
 	groupCount   int
 	blockedUntil uint32 // seconds; a loop was noticed
+	alone        uint32 // and until then each frame to it has a write of its own
 
 	Stats PortStats
 }
@@ -91,6 +92,10 @@ func (p *Port) Has6() bool { return slices.ContainsFunc(p.Addrs, netip.Addr.Is6)
 
 // Super says whether the port takes TCP super-frames as they are.
 func (p *Port) Super() bool { return p.caps&(CapCsum|CapTSO) == CapCsum|CapTSO }
+
+// Big says whether the port takes TCP super-frames of IPv4 of more than 64 KiB. Who
+// passes on what is sent to others, as who may spoof does, would cut them to packets.
+func (p *Port) Big() bool { return p.caps&CapBig != 0 && !p.Spoof }
 
 // LinkLocal is the EUI-64 link-local address of m (RFC 4291, appendix A).
 func LinkLocal(m MAC) netip.Addr {

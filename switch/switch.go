@@ -56,6 +56,7 @@ type Switch struct {
 	scratch         []byte
 	segBuf          []byte
 	train           train
+	merge           merge
 	mem             []byte
 
 	visitors fifo // what other shards have left, being handled
@@ -89,14 +90,15 @@ func New(cfg Config) (*Switch, error) {
 		unix.Close(s.epfd)
 		return nil, fmt.Errorf("eventfd: %w", err)
 	}
-	if s.mem, err = OffHeap(4 * 128 << 10); err != nil {
+	const read = portBytes + VnetLen + MaxFrame // a port's share, and the frame that exceeds it
+	if s.mem, err = OffHeap(3*128<<10 + read); err != nil {
 		unix.Close(s.epfd)
 		unix.Close(s.wakefd)
 		return nil, err
 	}
-	s.readBuf, s.scratch, s.segBuf = s.mem[:128<<10], s.mem[128<<10:256<<10], s.mem[256<<10:384<<10]
-	s.train.buf = s.mem[384<<10:]
-	s.readBuf = s.readBuf[:VnetLen+MaxFrame]
+	s.scratch, s.segBuf, s.train.buf = s.mem[:128<<10], s.mem[128<<10:256<<10], s.mem[256<<10:384<<10]
+	s.readBuf = s.mem[384<<10:]
+	s.merge.spot = -1
 	s.tick()
 	if err := s.Watch(s.wakefd, unix.EPOLLIN, MakeToken(kindWake, 0, 0)); err != nil {
 		return nil, err
@@ -261,6 +263,9 @@ func (s *Switch) RemovePort(p *Port) Device {
 	}
 	if s.train.port == p {
 		s.depart()
+	}
+	if s.merge.port == p {
+		s.part()
 	}
 	if fd := p.Device.FD(); fd >= 0 {
 		s.Unwatch(fd)

@@ -3,6 +3,7 @@ package vswitch
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -68,9 +69,24 @@ func NewTAP(fd int) (*TAP, error) {
 			break
 		}
 	}
+	if t.caps&CapTSO != 0 && bigTCP() {
+		t.caps |= CapBig
+	}
 	t.caps |= capVnet
 	return t, nil
 }
+
+// bigTCP says whether the kernel takes an IPv4 super-frame with a total length of 0
+// for one as long as it is (Linux 6.3, iph_totlen in include/linux/ip.h).
+var bigTCP = sync.OnceValue(func() bool {
+	var u unix.Utsname
+	var major, minor int
+	if unix.Uname(&u) != nil {
+		return false
+	}
+	k, _ := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor)
+	return k == 2 && (major > 6 || major == 6 && minor >= 3)
+})
 
 // capVnet marks a TAP whose frames carry the virtio header in the kernel, too.
 const capVnet Caps = 1 << 7

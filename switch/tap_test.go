@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -198,5 +199,64 @@ func TestTAPClosesOnce(t *testing.T) {
 	}
 	if tap.Close() == nil || tap.FD() == fd {
 		t.Error("closed twice: the number may be somebody else's by now")
+	}
+}
+
+// longWrites counts frames of more than 64 KiB that a TAP is given.
+type longWrites struct {
+	*vswitch.TAP
+	n atomic.Int64
+}
+
+func (l *longWrites) Write(b []byte) unix.Errno {
+	if len(b) > vswitch.VnetLen+vswitch.MaxFrame {
+		l.n.Add(1)
+	}
+	return l.TAP.Write(b)
+}
+
+// TestMergedFramesReachTheKernel: what was put together is, for the receiver's kernel,
+// what was sent.
+func TestMergedFramesReachTheKernel(t *testing.T) {
+	client, server := startContainer(t), startContainer(t)
+	sw, err := vswitch.New(vswitch.Config{Logf: t.Logf})
+	if err != nil {
+		t.Fatal(err)
+	}
+	br := sw.AddBridge(vswitch.BridgeConfig{Name: "bridge", MTU: 1500})
+	var to *longWrites
+	var address netip.Addr
+	var first *vswitch.Port
+	for i, x := range []*program{client, server} {
+		tap, mac, addrs := x.plug(t, true, byte(2+i))
+		t.Cleanup(func() { tap.Close() })
+		to, address = &longWrites{TAP: tap}, addrs[0]
+		p, err := sw.AddPort(vswitch.PortConfig{Name: fmt.Sprint(i), Device: to, Bridge: br, MAC: mac, Addrs: addrs})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first == nil {
+			first = p
+		}
+	}
+	go sw.Run()
+	t.Cleanup(sw.Close) // before the TAPs close
+	if to.Caps()&vswitch.CapBig == 0 {
+		t.Skip("this kernel takes no frames of more than 64 KiB (before 6.3)")
+	}
+	server.do(t, "serve")
+	const size = 16 << 20
+	sent := 0
+	for i := 0; i < 50 && to.n.Load() == 0; i++ { // a switch that is quicker than its sender has nothing to put together
+		client.do(t, "tcp %s %d", address, size)
+		sent += size
+	}
+	if to.n.Load() == 0 {
+		t.Error("nothing was merged")
+	}
+	var stats vswitch.PortStats
+	sw.Do(func() { stats = first.Stats })
+	if stats.TxBytes > uint64(sent+sent/20) {
+		t.Errorf("%d bytes were sent for %d: the kernel did not take the %d long frames", stats.TxBytes, sent, to.n.Load())
 	}
 }

@@ -144,7 +144,7 @@ func doctorProbe(args []string) int {
 		for _, c := range []struct {
 			bit  vswitch.Caps
 			name string
-		}{{vswitch.CapCsum, "checksum"}, {vswitch.CapTSO, "TSO"}, {vswitch.CapUSO, "USO"}} {
+		}{{vswitch.CapCsum, "checksum"}, {vswitch.CapTSO, "TSO"}, {vswitch.CapUSO, "USO"}, {vswitch.CapBig, "BIG TCP"}} {
 			if t.Caps()&c.bit != 0 {
 				have = append(have, c.name)
 			}

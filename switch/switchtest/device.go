@@ -153,6 +153,9 @@ func exceeds(b []byte, caps vswitch.Caps) string {
 	if b[0]&1 != 0 && caps&vswitch.CapCsum == 0 {
 		return "an unfinished checksum"
 	}
+	if len(b) > vswitch.VnetLen+vswitch.MaxFrame && caps&vswitch.CapBig == 0 {
+		return "longer than 64 KiB"
+	}
 	switch b[1] & 0x7f {
 	case 0:
 	case 1, 4:

@@ -26,7 +26,7 @@ func (c *Clock) Now() int64 { return c.ns.Load() }
 func (c *Clock) Advance(d time.Duration) { c.ns.Add(int64(d)) }
 
 // All is the capabilities of a TAP on a current kernel.
-const All = vswitch.CapCsum | vswitch.CapTSO | vswitch.CapUSO
+const All = vswitch.CapCsum | vswitch.CapTSO | vswitch.CapUSO | vswitch.CapBig
 
 // Net is a switch that is driven by hand, with a clock, a gateway and hosts.
 type Net struct {
