@@ -21,7 +21,7 @@ func exampleReport() report {
 	}
 	return report{
 		Date: "2026-01-02T03:04:05Z", Command: "perf --only tcp1/out", Rounds: 3, Seconds: 1, Idle: 0.02, Steal: series{0.01},
-		Machine: machine{CPU: "a processor", Cores: 2, MemoryMB: 4096, Kernel: "6.18", System: "Debian"},
+		Machine: machine{CPU: "a processor", Cores: 2, MemoryMB: 4096, Kernel: "6.18", System: "Debian", Congestion: "cubic"},
 		Versions: []version{
 			{"iperf3", "3.12", "measures"}, {"kernel-nat", "6.18", "rules"}, {"pasta", "", "a peer"},
 			{"slirp4netns-1500", "1.2.0", "a peer"}, {us, "0.1", "us"},
@@ -35,7 +35,7 @@ func TestMarkdown(t *testing.T) {
 	var out bytes.Buffer
 	exampleReport().writeMarkdown(&out)
 	for _, line := range []string{
-		"2026-01-02T03:04:05Z, a processor, 2 cores, 4096 MB, Linux 6.18, Debian.",
+		"2026-01-02T03:04:05Z, a processor, 2 cores, 4096 MB, Linux 6.18, Debian, TCP congestion control cubic.",
 		"| kernel-nat | 6.18 | rules |",
 		"| | Gbit/s | busy s per GB |",
 		"| --- | ---: | ---: |",
