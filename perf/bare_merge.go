@@ -17,7 +17,7 @@ const (
 // TCP over IPv4 with time stamps, as iperf3's are, and asks no more than whether ports and
 // sequence number go on. It reads the next frame to where the payload of the last
 // one would go on, and puts back what its headers have overwritten there.
-func bareMerge(from, to uintptr, buf []byte) (any bool) {
+func bareMerge(from, to uintptr, buf []byte) (some bool) {
 	const l4, head = 10 + 14 + 20, 10 + 14 + 20 + 32
 	var held []byte // from its beginning to the end of buf
 	var under, over [head]byte
@@ -37,7 +37,7 @@ func bareMerge(from, to uintptr, buf []byte) (any bool) {
 			count = 0
 			continue
 		}
-		any = true
+		some = true
 		frame := b[:got]
 		long := len(frame) > 16<<10 && frame[1] == unix.VIRTIO_NET_HDR_GSO_TCPV4
 		if count > 0 {
@@ -62,7 +62,7 @@ func bareMerge(from, to uintptr, buf []byte) (any bool) {
 	if count > 0 {
 		bareWrite(to, held[:n], count)
 	}
-	return any
+	return some
 }
 
 // bareWrite sends b, count frames under the headers of the first.

@@ -14,7 +14,7 @@ import (
 // bareLoop is no switch: one thread that reads a frame from one TAP and writes it
 // to the other, with the offloads that we use and nothing else, not even a look
 // at the frame. What it does not reach, a program that carries frames between
-// two TAPs by these system calls does not reach on this machine, with one write for
+// two TAPs by these system calls does not reach on this machine with one write for
 // each frame; or, if it merges, with one for up to four of TCP that follow each other.
 type bareLoop struct{ merges bool }
 

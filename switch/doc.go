@@ -16,6 +16,8 @@
 //	querier.go  the gateway asks for reports
 //	neigh.go    the gateway's own ARP and neighbour discovery
 //	output.go   write to a port, flood a bridge
+//	merge.go    TCP super-frames that follow each other are one write
+//	train.go    and so are datagrams
 //	offload.go  segments and checksums for a port that cannot take them
 //	drop.go     every way in which a frame can end
 //	trace.go    the steps of a decision, and packets that are followed through them

@@ -322,8 +322,7 @@ func (s *Switch) drain(p *Port) bool {
 		b := s.room()
 		n, e := p.Device.Read(b)
 		if e != 0 {
-			s.merge.spot = -1
-			if s.merge.port == nil {
+			if !s.unread() {
 				return false // EAGAIN, or the device is gone and epoll says so
 			}
 			s.part() // meanwhile more may have come

@@ -9,30 +9,30 @@ import "bytes"
 // byte.
 //
 // No byte is copied for that. The first frame stays where it was read to, and the
-// next is read to where its payload would go on, with its headers over the end of
-// what is held, whose bytes under are kept aside meanwhile: so each frame lies in
-// one piece and goes the way of all frames, until it turns out to be the next. It
-// is held until the port it came from is empty or has had its share, or something else
-// follows. A share is about 256 KiB, so that is its bound; beyond 272 KiB the kernel
-// would need runs of eight free pages for it.
+// next is read to where its payload would go on: its headers then lie over the end
+// of what is held, and the bytes beneath them are saved. So each frame lies in one
+// piece and goes the way of all frames, until it turns out to be the next. What is
+// held is written when the port it came from is empty or has had its share, or
+// something else follows. A share is about 256 KiB, so that is its bound; for much
+// more the kernel would need runs of eight free pages.
 type merge struct {
-	port  *Port // where it goes; nil for nothing held
-	at    int   // of readBuf, where it begins
-	n     int   // bytes
-	head  int   // of them headers, the virtio one included
-	next  uint32
-	count int // frames
+	in, port *Port // where it comes from and goes; nil for nothing held
+	at       int   // of readBuf, where it begins
+	n        int   // bytes
+	head     int   // of them headers, the virtio one included
+	next     uint32
+	count    int // frames
 
 	// spot is where in readBuf the frame lies that is being decided about, and may
-	// stay; -1 for none. With something held, under is what lies below its headers.
-	spot  int
-	under [mergeHead]byte
+	// stay; -1 for none. If something is held, beneath has the bytes under its headers.
+	spot    int
+	beneath [mergeHead]byte
 }
 
 const (
 	mergeHead  = VnetLen + EthLen + IPv4Len + 60 // bytes of headers at most
-	mergeLeast = 16 << 10                        // bytes of a frame below which its sender has no more
-	mergeRest  = 2                               // seconds without, once the kernel had no memory for so long a frame
+	mergeLeast = 16 << 10                        // bytes: senders of shorter frames rarely have more
+	mergeRest  = 2                               // seconds, the current one included, after the kernel had no memory
 )
 
 // room is where the next frame is to be read.
@@ -41,18 +41,32 @@ func (s *Switch) room() []byte {
 	m.spot = 0
 	if m.port != nil {
 		m.spot = m.at + m.n - m.head
-		copy(m.under[:m.head], s.readBuf[m.spot:])
+		copy(m.beneath[:m.head], s.readBuf[m.spot:])
 	}
 	return s.readBuf[m.spot : m.spot+VnetLen+MaxFrame]
 }
 
-// join takes the frame b, which goes to p and nowhere else, for what is held or to
-// be held, and reports whether it did.
-func (s *Switch) join(p *Port, b []byte) bool {
+// unread takes room back where nothing was read. It returns true if something is
+// held.
+func (s *Switch) unread() bool {
 	m := &s.merge
+	if m.port != nil {
+		copy(s.readBuf[m.spot:], m.beneath[:m.head]) // the device may have written there
+	}
+	m.spot = -1
+	return m.port != nil
+}
+
+// join takes the frame f, which goes to p and nowhere else, for what is held or to
+// be held, and reports whether it did.
+func (s *Switch) join(f *Frame, p *Port) bool {
+	m, b := &s.merge, f.B
 	head := mergeable(b)
 	if head == 0 || !p.Big() || p.alone > s.now32 || p.shape != nil || m.spot < 0 || &b[0] != &s.readBuf[m.spot] {
 		return false
+	}
+	if s.train.port == p {
+		s.depart()
 	}
 	if s.capture != nil {
 		s.captureOut(p, b)
@@ -61,12 +75,12 @@ func (s *Switch) join(p *Port, b []byte) bool {
 	seq, size := be32(b[l4+4:]), len(b)-head
 	if m.port == p && m.next == seq && m.same(s.readBuf[m.at:], b) {
 		s.readBuf[m.at+l4+13] |= b[l4+13] // PSH
-		copy(s.readBuf[m.spot:], m.under[:head])
+		copy(s.readBuf[m.spot:], m.beneath[:head])
 		m.n += size
 		m.count++
 	} else {
 		s.part()
-		m.port, m.at, m.n, m.head, m.count = p, m.spot, len(b), head, 1
+		m.in, m.port, m.at, m.n, m.head, m.count = f.In, p, m.spot, len(b), head, 1
 	}
 	m.next, m.spot = seq+uint32(size), -1
 	return true
@@ -74,13 +88,14 @@ func (s *Switch) join(p *Port, b []byte) bool {
 
 // mergeable is the length of the headers of b, with the virtio one, if it is a TCP
 // super-frame of which another may be the continuation, else 0. Its pieces are all of
-// one size: it ends where one does.
+// one size: it ends where one does. b is parsed, so that there is such a size, and TCP's
+// header lies within.
 func mergeable(b []byte) int {
 	const l3, l4 = VnetLen + EthLen, VnetLen + EthLen + IPv4Len
 	if len(b) < mergeLeast || b[0] != VnetNeedsCsum || b[1] != GSOTCPv4 || be16(b[l3-2:]) != EtherIPv4 || b[l3] != 0x45 || b[l3+9] != ProtoTCP {
 		return 0
 	}
-	if int(le16(b[6:])) != l4-VnetLen || int(be16(b[l3+2:])) != len(b)-l3 || be16(b[l3+6:])&0x3fff != 0 || b[l4+13]&^TCPPsh != TCPAck {
+	if int(le16(b[6:])) != l4-VnetLen || le16(b[8:]) != 16 || int(be16(b[l3+2:])) != len(b)-l3 || be16(b[l3+6:])&0x3fff != 0 || b[l4+13]&^TCPPsh != TCPAck {
 		return 0
 	}
 	head := l4 + int(b[l4+12]>>4)*4
@@ -98,8 +113,8 @@ func (m *merge) same(a, b []byte) bool {
 		bytes.Equal(a[l4+8:l4+13], b[l4+8:l4+13]) && bytes.Equal(a[l4+14:l4+16], b[l4+14:l4+16]) && bytes.Equal(a[l4+18:m.head], b[l4+18:m.head])
 }
 
-// decided ends what is held if the frame that was read after it is none of it: it
-// would be read over.
+// decided ends what is held if the frame that was read after it is none of it: the
+// next one would be read over it.
 func (s *Switch) decided() {
 	if s.merge.spot >= 0 {
 		s.part()
@@ -119,35 +134,39 @@ func (s *Switch) part() {
 	if m.spot >= 0 {
 		m.swap(s.readBuf)
 	}
-	b := s.readBuf[m.at : m.at+m.n]
-	if m.count > 1 {
-		lengthen(b)
-	}
-	if r := s.write(p, b); r == Delivered {
-		p.Stats.RxFrames += uint64(m.count - 1)
-		p.Stats.RxBytes += uint64((m.count - 1) * (m.head - VnetLen))
+	b, before, r := s.readBuf[m.at:m.at+m.n], p.Stats, Delivered
+	if m.count == 1 {
+		r = s.write(p, b)
 	} else {
-		for range m.count {
-			s.count(p, r)
+		lengthen(b, be32(b[VnetLen+EthLen+IPv4Len+4:]), true)
+		if r = s.write(p, b); r == NoBuffer {
+			p.alone = s.now32 + mergeRest
+			r = s.pieces(p, b, m.head)
 		}
-		p.alone = s.now32 + mergeRest
+	}
+	if r == Delivered {
+		p.Stats.RxFrames = before.RxFrames + uint64(m.count)
+		p.Stats.RxBytes = before.RxBytes + uint64(m.n-VnetLen+(m.count-1)*(m.head-VnetLen))
+	} else {
+		s.lost(m.in, b, m.count, r)
 	}
 	if m.spot >= 0 {
 		m.swap(s.readBuf)
 	}
 }
 
-// swap puts what lies under the headers at spot over them, and the other way round.
+// swap exchanges what lies at spot with what lay there before.
 func (m *merge) swap(buf []byte) {
 	var over [mergeHead]byte
 	b := buf[m.spot : m.spot+m.head]
 	copy(over[:], b)
-	copy(b, m.under[:m.head])
-	copy(m.under[:m.head], over[:m.head])
+	copy(b, m.beneath[:m.head])
+	copy(m.beneath[:m.head], over[:m.head])
 }
 
-// lengthen makes the headers of b, those of its first frame, its own.
-func lengthen(b []byte) {
+// lengthen makes the headers of b fit all of it, which begins at seq. If it is not the
+// last of a longer one, it does not push.
+func lengthen(b []byte, seq uint32, last bool) {
 	const l3, l4 = VnetLen + EthLen, VnetLen + EthLen + IPv4Len
 	total := len(b) - l3
 	if total > 0xffff {
@@ -155,5 +174,43 @@ func lengthen(b []byte) {
 	}
 	put16(b[l3+2:], uint16(total))
 	PutIPv4Checksum(b[l3:l4])
+	put32(b[l4+4:], seq)
+	if !last {
+		b[l4+13] &^= TCPPsh
+	}
 	put16(b[l4+16:], Fold(PseudoSum(b[l3+12:l3+16], b[l3+16:l4], ProtoTCP, len(b)-l4)))
+}
+
+// pieces writes b, whose headers have head bytes, in frames of 64 KiB at most: for these
+// the kernel can do with single pages. The headers of each go over the end of the
+// payload in front, which is written by then.
+func (s *Switch) pieces(p *Port, b []byte, head int) Reason {
+	const l3, l4 = VnetLen + EthLen, VnetLen + EthLen + IPv4Len
+	var headers [mergeHead]byte
+	copy(headers[:head], b)
+	size := int(le16(b[4:]))
+	size = (0xffff - (head - l3)) / size * size
+	seq := be32(b[l4+4:])
+	for {
+		n := min(size, len(b)-head)
+		copy(b, headers[:head])
+		lengthen(b[:head+n], seq, n == len(b)-head)
+		if r := s.write(p, b[:head+n]); r != Delivered {
+			return r
+		}
+		if b = b[n:]; len(b) == head {
+			return Delivered
+		}
+		seq += uint32(n)
+	}
+}
+
+// lost counts and notes frames from in that were held and came to nothing; b begins
+// with their headers. The frame that is being decided about is another one.
+func (s *Switch) lost(in *Port, b []byte, count int, r Reason) {
+	const l3 = VnetLen + EthLen
+	in.Stats.Drops[r] += uint64(count)
+	put16(b[l3+2:], uint16(min(len(b)-l3, 0xffff))) // so that it can be read
+	s.gsoFrame.Parse(in, b)
+	s.failFrame(&s.gsoFrame, r, StepNone, 0)
 }

@@ -151,7 +151,7 @@ func TestMerge(t *testing.T) {
 func TestMergeKeepsOrder(t *testing.T) {
 	n := switchtest.NewNet(t)
 	br := n.Bridge("bridge", "172.17.0.0/16")
-	a, b, c := n.Host(br, "a", "172.17.0.2"), n.Host(br, "b", "172.17.0.3"), n.Plain(br, "c", "172.17.0.4")
+	a, b, c, d := n.Host(br, "a", "172.17.0.2"), n.Host(br, "b", "172.17.0.3"), n.Host(br, "c", "172.17.0.4"), n.Plain(br, "d", "172.17.0.5")
 	// What is for the gateway comes back to b, as a published port's would.
 	n.Gateway.Decide = func(f *vswitch.Frame) vswitch.Action {
 		other := bytes.Clone(f.B)
@@ -165,7 +165,7 @@ func TestMergeKeepsOrder(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 1))
-	streams := []*stream{{from: a, to: b, port: 1}, {from: a, to: b, port: 2}, {from: a, to: c, port: 3}}
+	streams := []*stream{{from: a, to: b, port: 1}, {from: a, to: b, port: 2}, {from: a, to: c, port: 3}, {from: a, to: d, port: 4}}
 	merged := 0
 	for round := range 100 {
 		want := map[*switchtest.Host][]segment{}
@@ -191,18 +191,21 @@ func TestMergeKeepsOrder(t *testing.T) {
 			want[to] = append(want[to], segments(t, f)...)
 			a.Dev.Push(f)
 		}
-		pushed := b.Stats.RxFrames
+		received := b.Stats.RxFrames + c.Stats.RxFrames
 		for a.Dev.Pending() > 0 {
 			n.Poll()
 		}
-		got, frames, _ := arrived(t, b)
-		merged += int(b.Stats.RxFrames-pushed) - frames
-		if !slices.Equal(got, want[b]) {
-			t.Fatalf("round %d: b has %d segments, not %d, or others", round, len(got), len(want[b]))
+		frames := 0
+		for _, to := range []*switchtest.Host{b, c, d} {
+			got, writes, _ := arrived(t, to)
+			if !slices.Equal(got, want[to]) {
+				t.Fatalf("round %d: %s has %d segments, not %d, or others", round, to.Name, len(got), len(want[to]))
+			}
+			if to != d {
+				frames += writes
+			}
 		}
-		if got, _, _ := arrived(t, c); !slices.Equal(got, want[c]) {
-			t.Fatalf("round %d: c has %d segments, not %d, or others", round, len(got), len(want[c]))
-		}
+		merged += int(b.Stats.RxFrames+c.Stats.RxFrames-received) - frames
 	}
 	if merged < 50 {
 		t.Errorf("%d frames were merged", merged)
@@ -273,15 +276,16 @@ func TestMergeOnlyTCP(t *testing.T) {
 	a, b := n.Trusted(br, "a", "172.17.0.2"), n.Host(br, "b", "172.17.0.3")
 	const l3, l4 = vswitch.VnetLen + vswitch.EthLen, vswitch.VnetLen + vswitch.EthLen + vswitch.IPv4Len
 	for name, change := range map[string]func(p []byte){
-		"nothing":             func(p []byte) {},
-		"another ethertype":   func(p []byte) { p[l3-2], p[l3-1] = 0x88, 0xb5 },
-		"another protocol":    func(p []byte) { p[l3+9] = 253 },
-		"a fragment":          func(p []byte) { p[l3+6] |= 0x20 },
-		"padding":             func(p []byte) { p[l3+3]-- },
-		"checksum elsewhere":  func(p []byte) { p[6] += 2 },
-		"no super-frame":      func(p []byte) { p[1] = vswitch.GSONone },
-		"for IPv6":            func(p []byte) { p[1] = vswitch.GSOTCPv6 },
-		"data-valid checksum": func(p []byte) { p[0] |= vswitch.VnetDataValid },
+		"nothing":                   func(p []byte) {},
+		"another ethertype":         func(p []byte) { p[l3-2], p[l3-1] = 0x88, 0xb5 },
+		"another protocol":          func(p []byte) { p[l3+9] = 253 },
+		"a fragment":                func(p []byte) { p[l3+6] |= 0x20 },
+		"padding":                   func(p []byte) { p[l3+3]-- },
+		"checksum elsewhere":        func(p []byte) { p[6] += 2 },
+		"no super-frame":            func(p []byte) { p[1] = vswitch.GSONone },
+		"checksum at another field": func(p []byte) { p[8] += 2 },
+		"for IPv6":                  func(p []byte) { p[1] = vswitch.GSOTCPv6 },
+		"data-valid checksum":       func(p []byte) { p[0] |= vswitch.VnetDataValid },
 	} {
 		s, want := &stream{from: a, to: b, port: 9, seq: 1}, 0
 		var sent [][]byte
@@ -327,25 +331,100 @@ func TestMergeOnlyForWhoTakesIt(t *testing.T) {
 	}
 }
 
-// TestMergeFails: each frame that was not taken is counted, and the next ones go
-// alone for a while.
+// TestMergeFails: each frame that was not taken is counted where it came from and
+// noted, and the one after it is not said to be lost.
 func TestMergeFails(t *testing.T) {
-	n, a, b := newMergeNet(t)
-	s := &stream{from: a, to: b}
+	n := switchtest.NewNet(t)
+	br := n.Bridge("bridge", "172.17.0.0/16")
+	a, b, c := n.Host(br, "a", "172.17.0.2"), n.Host(br, "b", "172.17.0.3"), n.Host(br, "c", "172.17.0.4")
+	s := &stream{from: a, to: b, port: 9}
+	capture := vswitch.NewCapture(100, false)
+	n.SetCapture(capture)
 	b.Dev.Fail(unix.EIO)
-	a.Dev.Push(s.super(45*1448, 1448, nil), s.super(45*1448, 1448, nil), s.super(45*1448, 1448, nil))
+	a.Dev.Push(s.super(45*1448, 1448, nil), s.super(45*1448, 1448, nil), s.super(45*1448, 1448, nil), a.To(c).UDP(1, 2, []byte("x")))
 	n.Poll()
-	if d := b.Dropped()[vswitch.PortDown]; d != 3 || b.Stats.RxFrames != 0 {
+	if d := a.Dropped()[vswitch.PortDown]; d != 3 || b.Stats.RxFrames != 0 || len(c.Dev.Take()) != 1 {
 		t.Errorf("%d counted, %d received", d, b.Stats.RxFrames)
 	}
-	b.Dev.Fail(0)
-	for _, writes := range []int{2, 1} {
-		a.Dev.Push(s.super(45*1448, 1448, nil), s.super(45*1448, 1448, nil))
+	list := n.Failures()
+	if len(list) != 1 || list[0].Reason != vswitch.PortDown || list[0].Port != a.ID || list[0].DstPort != 5201 || list[0].SrcPort != 9 {
+		t.Errorf("noted: %+v", list)
+	}
+	for i, f := range capture.Read() {
+		if f.Reason != vswitch.Delivered {
+			t.Errorf("frame %d is captured as %v", i, f.Reason)
+		}
+	}
+}
+
+// A poor device has no memory for frames of more than 64 KiB.
+type poor struct{ *switchtest.Device }
+
+func (p poor) Write(b []byte) unix.Errno {
+	if len(b) > vswitch.VnetLen+vswitch.MaxFrame {
+		return unix.ENOBUFS
+	}
+	return p.Device.Write(b)
+}
+
+// TestMergeWithoutMemory: where the kernel has none for a long frame, shorter ones
+// carry the same, and for a while none are merged.
+func TestMergeWithoutMemory(t *testing.T) {
+	n := switchtest.NewNet(t)
+	br := n.Bridge("bridge", "172.17.0.0/16")
+	dev := switchtest.NewDevice(t, switchtest.All)
+	a, b := n.Host(br, "a", "172.17.0.2"), n.Attach(vswitch.PortConfig{Name: "b", Bridge: br, Device: poor{dev}}, dev, "172.17.0.3")
+	s := &stream{from: a, to: b, port: 9}
+	for _, c := range []struct{ frames, writes int }{{4, 2}, {4, 4}, {3, 3}} {
+		var want []segment
+		for i := range c.frames {
+			f := s.super(20*1448, 1448, func(l *layers.TCP) { l.PSH = i == c.frames-1 })
+			want = append(want, segments(t, f)...)
+			a.Dev.Push(f)
+		}
+		a.Dev.Push(a.To(b).UDP(1, 2, []byte("behind")))
+		n.Poll()
+		frames := b.Dev.Take()
+		if len(frames) != c.writes+1 {
+			t.Fatalf("%d writes, not %d", len(frames), c.writes+1)
+		}
+		var got []segment
+		for i, f := range frames[:c.writes] {
+			got = append(got, segments(t, f)...)
+			if psh := switchtest.Transport(f)[13]&vswitch.TCPPsh != 0; psh != (i == c.writes-1) {
+				t.Errorf("write %d of %d: PSH %t", i, c.writes, psh)
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%d segments, not %d, or others", len(got), len(want))
+		}
+		if b.Stats.RxFrames != a.Stats.TxFrames || b.Stats.RxBytes != a.Stats.TxBytes || len(a.Dropped()) > 0 {
+			t.Errorf("sent %d frames of %d bytes, received %d of %d", a.Stats.TxFrames, a.Stats.TxBytes, b.Stats.RxFrames, b.Stats.RxBytes)
+		}
+	}
+	for _, writes := range []int{2, 1} { // the memory is there again, but only later is it tried
+		a.Dev.Push(s.super(20*1448, 1448, nil), s.super(20*1448, 1448, nil))
 		n.Poll()
 		if _, got, _ := arrived(t, b); got != writes {
 			t.Errorf("%d writes, not %d", got, writes)
 		}
 		n.Clock.Advance(2 * time.Second)
+	}
+}
+
+// TestMergeAmongDatagrams: a train of datagrams to the same port is not overtaken.
+func TestMergeAmongDatagrams(t *testing.T) {
+	n, a, b := newMergeNet(t)
+	s := &stream{from: a, to: b, port: 9}
+	datagram := switchtest.Partial(a.To(b).UDP(1, 2, make([]byte, 100)))
+	a.Dev.Push(datagram, datagram, s.super(45*1448, 1448, nil), s.super(45*1448, 1448, nil), datagram, datagram)
+	n.Poll()
+	var got []uint8
+	for _, f := range b.Dev.Take() {
+		got = append(got, f[1])
+	}
+	if want := []uint8{vswitch.GSOUDPL4, vswitch.GSOTCPv4, vswitch.GSOUDPL4}; !slices.Equal(got, want) {
+		t.Errorf("kinds of frames %d, not %d", got, want)
 	}
 }
 

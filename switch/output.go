@@ -2,18 +2,18 @@ package vswitch
 
 import "golang.org/x/sys/unix"
 
-// forward is Output for a frame that goes to p alone, and may wait for the next of
-// its flow (merge).
-func (s *Switch) forward(p *Port, b []byte) Reason {
-	if p != nil && s.join(p, b) {
+// Forward is Output of a frame that goes to p alone, and may wait for the next of its
+// flow (merge). Nothing may be done with it afterwards.
+func (s *Switch) Forward(f *Frame, p *Port) Reason {
+	if p != nil && s.join(f, p) {
 		return Delivered
 	}
-	return s.Output(p, b)
+	return s.Output(p, f.B)
 }
 
 // Output writes b, a virtio header and a frame, to p, after making of it what
-// p can take. It returns Delivered or why not; what waits for others
-// of its kind (train, merge) is counted on p if it fails later. b is borrowed; its headers may
+// p can take. It returns Delivered or why not; a datagram that waits
+// for others of its kind (train) is counted on p if it fails later. b is borrowed; its headers may
 // be rewritten while a super-frame is split. The caller counts the drop where
 // the frame came from.
 func (s *Switch) Output(p *Port, b []byte) Reason {

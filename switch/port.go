@@ -58,7 +58,7 @@ type Port struct {
 	newestGroup  uint32
 	groupCount   int
 	blockedUntil uint32 // seconds; a loop was noticed
-	alone        uint32 // and until then each frame to it has a write of its own
+	alone        uint32 // seconds; until then nothing is merged for it
 
 	Stats PortStats
 }
@@ -93,8 +93,9 @@ func (p *Port) Has6() bool { return slices.ContainsFunc(p.Addrs, netip.Addr.Is6)
 // Super says whether the port takes TCP super-frames as they are.
 func (p *Port) Super() bool { return p.caps&(CapCsum|CapTSO) == CapCsum|CapTSO }
 
-// Big says whether the port takes TCP super-frames of IPv4 of more than 64 KiB. Who
-// passes on what is sent to others, as who may spoof does, would cut them to packets.
+// Big says whether the port is given TCP super-frames of IPv4 of more than 64 KiB: not one
+// that may spoof, behind which are others, since to pass them on its kernel would
+// cut them to packets.
 func (p *Port) Big() bool { return p.caps&CapBig != 0 && !p.Spoof }
 
 // LinkLocal is the EUI-64 link-local address of m (RFC 4291, appendix A).

@@ -264,9 +264,6 @@ func (s *Switch) RemovePort(p *Port) Device {
 	if s.train.port == p {
 		s.depart()
 	}
-	if s.merge.port == p {
-		s.part()
-	}
 	if fd := p.Device.FD(); fd >= 0 {
 		s.Unwatch(fd)
 	}

@@ -108,12 +108,9 @@ func (s *Switch) depart() {
 		t.couple(b)
 	}
 	r := s.write(p, b)
-	for range t.count {
-		if r != Delivered {
-			s.count(p, r)
-		}
-	}
-	if r == Delivered {
+	if r != Delivered { // the frame that is being decided about is another one
+		p.Stats.Drops[r] += uint64(t.count)
+	} else {
 		p.Stats.RxFrames += uint64(t.count - 1)
 		p.Stats.RxBytes += uint64((t.count - 1) * (t.head - VnetLen))
 	}
