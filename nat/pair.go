@@ -110,7 +110,7 @@ func (n *NAT) pairForward(i uint32, s int, f *vswitch.Frame) {
 		n.arm(i, fl.used+fl.lifetime())
 	}
 	if fl.way.direct() {
-		if r := n.sw.Forward(f, p); r != vswitch.Delivered {
+		if r := n.sw.Output(p, f.B); r != vswitch.Delivered {
 			n.lostOn(fl, s, r)
 		}
 		return
@@ -129,7 +129,7 @@ func (n *NAT) pairForward(i uint32, s int, f *vswitch.Frame) {
 	} else {
 		rewrite(f, to, p.Bridge().MAC)
 	}
-	if r := n.sw.Forward(f, p); r != vswitch.Delivered {
+	if r := n.sw.Output(p, f.B); r != vswitch.Delivered {
 		n.lostOn(fl, s, r)
 	}
 }

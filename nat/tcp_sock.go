@@ -27,7 +27,7 @@ func (n *NAT) tcpPump(i uint32) bool {
 
 // tcpBurst is the payload of the longest frame to send now. Beyond 64 KiB an
 // IPv4 frame has a total length of 0 and the kernel takes the frame's own (BIG
-// TCP, Linux 6.3): one write of 256 KiB costs a third less than four. After a
+// TCP; Port.Big): one write of 256 KiB costs a third less than four. After a
 // loss it would be 256 KiB that are repeated, so the window then decides.
 func tcpBurst(fl *flow, p *vswitch.Port) int {
 	const longest = 256 << 10

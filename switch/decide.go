@@ -357,7 +357,7 @@ func (s *Switch) group(f *Frame, dst MAC) Action {
 func (s *Switch) apply(f *Frame, a Action) bool {
 	switch a.Kind {
 	case ActOutput:
-		if r := s.Forward(f, s.port(a.Port)); r != Delivered {
+		if r := s.forward(f, s.port(a.Port)); r != Delivered {
 			s.DropFrame(f, r, 0)
 		}
 	case ActGateway:

@@ -10,7 +10,7 @@ const (
 	CapCsum Caps = 1 << iota // unfinished checksums
 	CapTSO                   // TCP super-frames, IPv4 and IPv6
 	CapUSO                   // UDP super-frames (Linux 6.2)
-	CapBig                   // TCP super-frames of IPv4 beyond 64 KiB, with a total length of 0 (Linux 6.3)
+	CapBig                   // TCP super-frames of IPv4 beyond 64 KiB, with a total length of 0 (Linux 6.6)
 )
 
 // Device is a source and sink of Ethernet frames, each behind a virtio header

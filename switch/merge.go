@@ -4,7 +4,7 @@ import "bytes"
 
 // merge is consecutive TCP super-frames of one flow from one port to another, put
 // together into a longer one: a sender's kernel gives 64 KiB at most in a frame, a
-// receiver's takes more (IPv4 with a total length of 0: BIG TCP, Linux 6.3), and
+// receiver's takes more (IPv4 with a total length of 0: BIG TCP; TAPs since Linux 6.6), and
 // what its stack does, and what comes back, is for each frame and not for each
 // byte.
 //
@@ -139,7 +139,7 @@ func (s *Switch) part() {
 		r = s.write(p, b)
 	} else {
 		lengthen(b, be32(b[VnetLen+EthLen+IPv4Len+4:]), true)
-		if r = s.write(p, b); r == NoBuffer {
+		if r = s.write(p, b); r == NoBuffer || r == TooBig {
 			p.alone = s.now32 + mergeRest
 			r = s.pieces(p, b, m.head)
 		}
@@ -148,7 +148,7 @@ func (s *Switch) part() {
 		p.Stats.RxFrames = before.RxFrames + uint64(m.count)
 		p.Stats.RxBytes = before.RxBytes + uint64(m.n-VnetLen+(m.count-1)*(m.head-VnetLen))
 	} else {
-		s.lost(m.in, b, m.count, r)
+		s.lost(m.in, b, max(m.count-int(p.Stats.RxFrames-before.RxFrames), 1), r)
 	}
 	if m.spot >= 0 {
 		m.swap(s.readBuf)
@@ -206,11 +206,13 @@ func (s *Switch) pieces(p *Port, b []byte, head int) Reason {
 }
 
 // lost counts and notes frames from in that were held and came to nothing; b begins
-// with their headers. The frame that is being decided about is another one.
+// with headers as theirs. The frame that is being decided about is another one.
 func (s *Switch) lost(in *Port, b []byte, count int, r Reason) {
 	const l3 = VnetLen + EthLen
 	in.Stats.Drops[r] += uint64(count)
 	put16(b[l3+2:], uint16(min(len(b)-l3, 0xffff))) // so that it can be read
 	s.gsoFrame.Parse(in, b)
-	s.failFrame(&s.gsoFrame, r, StepNone, 0)
+	for range count {
+		s.failFrame(&s.gsoFrame, r, StepNone, 0)
+	}
 }

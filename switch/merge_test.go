@@ -347,7 +347,7 @@ func TestMergeFails(t *testing.T) {
 		t.Errorf("%d counted, %d received", d, b.Stats.RxFrames)
 	}
 	list := n.Failures()
-	if len(list) != 1 || list[0].Reason != vswitch.PortDown || list[0].Port != a.ID || list[0].DstPort != 5201 || list[0].SrcPort != 9 {
+	if len(list) != 1 || list[0].Count != 3 || list[0].Reason != vswitch.PortDown || list[0].Port != a.ID || list[0].DstPort != 5201 || list[0].SrcPort != 9 {
 		t.Errorf("noted: %+v", list)
 	}
 	for i, f := range capture.Read() {
@@ -357,11 +357,19 @@ func TestMergeFails(t *testing.T) {
 	}
 }
 
-// A poor device has no memory for frames of more than 64 KiB.
-type poor struct{ *switchtest.Device }
+// A poor device has no memory for frames of more than 64 KiB, and for no more than so
+// many of the others.
+type poor struct {
+	*switchtest.Device
+	why  unix.Errno
+	left *int
+}
 
 func (p poor) Write(b []byte) unix.Errno {
 	if len(b) > vswitch.VnetLen+vswitch.MaxFrame {
+		return p.why
+	}
+	if *p.left--; *p.left < 0 {
 		return unix.ENOBUFS
 	}
 	return p.Device.Write(b)
@@ -370,10 +378,17 @@ func (p poor) Write(b []byte) unix.Errno {
 // TestMergeWithoutMemory: where the kernel has none for a long frame, shorter ones
 // carry the same, and for a while none are merged.
 func TestMergeWithoutMemory(t *testing.T) {
+	for _, why := range []unix.Errno{unix.ENOBUFS, unix.EMSGSIZE} {
+		t.Run(why.Error(), func(t *testing.T) { mergeWithoutMemory(t, why) })
+	}
+}
+
+func mergeWithoutMemory(t *testing.T, why unix.Errno) {
+	left := 1 << 20
 	n := switchtest.NewNet(t)
 	br := n.Bridge("bridge", "172.17.0.0/16")
 	dev := switchtest.NewDevice(t, switchtest.All)
-	a, b := n.Host(br, "a", "172.17.0.2"), n.Attach(vswitch.PortConfig{Name: "b", Bridge: br, Device: poor{dev}}, dev, "172.17.0.3")
+	a, b := n.Host(br, "a", "172.17.0.2"), n.Attach(vswitch.PortConfig{Name: "b", Bridge: br, Device: poor{dev, why, &left}}, dev, "172.17.0.3")
 	s := &stream{from: a, to: b, port: 9}
 	for _, c := range []struct{ frames, writes int }{{4, 2}, {4, 4}, {3, 3}} {
 		var want []segment
@@ -409,6 +424,15 @@ func TestMergeWithoutMemory(t *testing.T) {
 			t.Errorf("%d writes, not %d", got, writes)
 		}
 		n.Clock.Advance(2 * time.Second)
+	}
+	// Of two pieces the second is not taken: the frames that no write was for are lost.
+	left = 1
+	for range 4 {
+		a.Dev.Push(s.super(20*1448, 1448, nil))
+	}
+	n.Poll()
+	if d := a.Dropped()[vswitch.NoBuffer]; d != 3 || len(b.Dev.Take()) != 1 {
+		t.Errorf("%d counted as lost", d)
 	}
 }
 

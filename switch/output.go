@@ -2,9 +2,9 @@ package vswitch
 
 import "golang.org/x/sys/unix"
 
-// Forward is Output of a frame that goes to p alone, and may wait for the next of its
-// flow (merge). Nothing may be done with it afterwards.
-func (s *Switch) Forward(f *Frame, p *Port) Reason {
+// forward is Output of a frame that goes to p alone, as it came, and may wait for the
+// next of its flow (merge).
+func (s *Switch) forward(f *Frame, p *Port) Reason {
 	if p != nil && s.join(f, p) {
 		return Delivered
 	}

@@ -77,7 +77,9 @@ func NewTAP(fd int) (*TAP, error) {
 }
 
 // bigTCP says whether the kernel takes an IPv4 super-frame with a total length of 0
-// for one as long as it is (Linux 6.3, iph_totlen in include/linux/ip.h).
+// for one as long as it is (Linux 6.3, iph_totlen in include/linux/ip.h), and has
+// larger pieces of memory than pages for what a TAP is given, of which a frame has
+// 17 at most (6.6, tun_alloc_skb in drivers/net/tun.c).
 var bigTCP = sync.OnceValue(func() bool {
 	var u unix.Utsname
 	var major, minor int
@@ -85,7 +87,7 @@ var bigTCP = sync.OnceValue(func() bool {
 		return false
 	}
 	k, _ := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor)
-	return k == 2 && (major > 6 || major == 6 && minor >= 3)
+	return k == 2 && (major > 6 || major == 6 && minor >= 6)
 })
 
 // capVnet marks a TAP whose frames carry the virtio header in the kernel, too.

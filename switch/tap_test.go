@@ -242,7 +242,7 @@ func TestMergedFramesReachTheKernel(t *testing.T) {
 	go sw.Run()
 	t.Cleanup(sw.Close) // before the TAPs close
 	if to.Caps()&vswitch.CapBig == 0 {
-		t.Skip("this kernel takes no frames of more than 64 KiB (before 6.3)")
+		t.Skip("this kernel takes no frames of more than 64 KiB (before 6.6)")
 	}
 	server.do(t, "serve")
 	const size = 16 << 20
