@@ -20,8 +20,7 @@ type machine struct {
 	MemoryMB int    `json:"memory_mb"`
 	Kernel   string `json:"kernel"`
 	System   string `json:"system"`
-	// Congestion is the TCP congestion control of all namespaces. BBR paces by a
-	// timer, and lets less be in flight than CUBIC, the kernel's own default.
+	// Congestion is the TCP congestion control that all namespaces begin with.
 	Congestion string `json:"congestion_control"`
 }
 

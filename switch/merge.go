@@ -8,7 +8,7 @@ import "bytes"
 // what its stack does, and what comes back, is for each frame and not for each
 // byte.
 //
-// No byte is copied for that. The first frame stays where it was read to, and the
+// No payload is copied for that. The first frame stays where it was read to, and the
 // next is read to where its payload would go on: its headers then lie over the end
 // of what is held, and the bytes beneath them are saved. So each frame lies in one
 // piece and goes the way of all frames, until it turns out to be the next. What is
@@ -30,9 +30,11 @@ type merge struct {
 }
 
 const (
-	mergeHead  = VnetLen + EthLen + IPv4Len + 60 // bytes of headers at most
-	mergeLeast = 16 << 10                        // bytes: senders of shorter frames rarely have more
-	mergeRest  = 2                               // seconds, the current one included, after the kernel had no memory
+	mergeL3    = VnetLen + EthLen  // where its IPv4 header begins, which has no options,
+	mergeL4    = mergeL3 + IPv4Len // and TCP's
+	mergeHead  = mergeL4 + 60      // bytes of headers at most
+	mergeLeast = 16 << 10          // bytes of the shortest frame that is held
+	mergeRest  = 2                 // seconds, the current one included, after the kernel has refused a long frame
 )
 
 // room is where the next frame is to be read.
@@ -71,10 +73,9 @@ func (s *Switch) join(f *Frame, p *Port) bool {
 	if s.capture != nil {
 		s.captureOut(p, b)
 	}
-	const l4 = VnetLen + EthLen + IPv4Len
-	seq, size := be32(b[l4+4:]), len(b)-head
+	seq, size := be32(b[mergeL4+4:]), len(b)-head
 	if m.port == p && m.next == seq && m.same(s.readBuf[m.at:], b) {
-		s.readBuf[m.at+l4+13] |= b[l4+13] // PSH
+		s.readBuf[m.at+mergeL4+13] |= b[mergeL4+13] // PSH
 		copy(s.readBuf[m.spot:], m.beneath[:head])
 		m.n += size
 		m.count++
@@ -91,14 +92,13 @@ func (s *Switch) join(f *Frame, p *Port) bool {
 // one size: it ends where one does. b is parsed, so that there is such a size, and TCP's
 // header lies within.
 func mergeable(b []byte) int {
-	const l3, l4 = VnetLen + EthLen, VnetLen + EthLen + IPv4Len
-	if len(b) < mergeLeast || b[0] != VnetNeedsCsum || b[1] != GSOTCPv4 || be16(b[l3-2:]) != EtherIPv4 || b[l3] != 0x45 || b[l3+9] != ProtoTCP {
+	if len(b) < mergeLeast || b[0] != VnetNeedsCsum || b[1] != GSOTCPv4 || be16(b[mergeL3-2:]) != EtherIPv4 || b[mergeL3] != 0x45 || b[mergeL3+9] != ProtoTCP {
 		return 0
 	}
-	if int(le16(b[6:])) != l4-VnetLen || le16(b[8:]) != 16 || int(be16(b[l3+2:])) != len(b)-l3 || be16(b[l3+6:])&0x3fff != 0 || b[l4+13]&^TCPPsh != TCPAck {
+	if int(le16(b[6:])) != mergeL4-VnetLen || le16(b[8:]) != 16 || int(be16(b[mergeL3+2:])) != len(b)-mergeL3 || be16(b[mergeL3+6:])&0x3fff != 0 || b[mergeL4+13]&^TCPPsh != TCPAck {
 		return 0
 	}
-	head := l4 + int(b[l4+12]>>4)*4
+	head := mergeL4 + int(b[mergeL4+12]>>4)*4
 	if (len(b)-head)%int(le16(b[4:])) != 0 {
 		return 0
 	}
@@ -108,9 +108,8 @@ func mergeable(b []byte) int {
 // same says whether the headers of b differ from those in front of a in nothing but
 // lengths, checksums, the identification, the sequence number and PSH.
 func (m *merge) same(a, b []byte) bool {
-	const l3, l4 = VnetLen + EthLen, VnetLen + EthLen + IPv4Len
-	return bytes.Equal(a[:l3+2], b[:l3+2]) && bytes.Equal(a[l3+6:l3+10], b[l3+6:l3+10]) && bytes.Equal(a[l3+12:l4+4], b[l3+12:l4+4]) &&
-		bytes.Equal(a[l4+8:l4+13], b[l4+8:l4+13]) && bytes.Equal(a[l4+14:l4+16], b[l4+14:l4+16]) && bytes.Equal(a[l4+18:m.head], b[l4+18:m.head])
+	return bytes.Equal(a[:mergeL3+2], b[:mergeL3+2]) && bytes.Equal(a[mergeL3+6:mergeL3+10], b[mergeL3+6:mergeL3+10]) && bytes.Equal(a[mergeL3+12:mergeL4+4], b[mergeL3+12:mergeL4+4]) &&
+		bytes.Equal(a[mergeL4+8:mergeL4+13], b[mergeL4+8:mergeL4+13]) && bytes.Equal(a[mergeL4+14:mergeL4+16], b[mergeL4+14:mergeL4+16]) && bytes.Equal(a[mergeL4+18:m.head], b[mergeL4+18:m.head])
 }
 
 // decided ends what is held if the frame that was read after it is none of it: the
@@ -134,21 +133,20 @@ func (s *Switch) part() {
 	if m.spot >= 0 {
 		m.swap(s.readBuf)
 	}
-	b, before, r := s.readBuf[m.at:m.at+m.n], p.Stats, Delivered
-	if m.count == 1 {
-		r = s.write(p, b)
-	} else {
-		lengthen(b, be32(b[VnetLen+EthLen+IPv4Len+4:]), true)
-		if r = s.write(p, b); r == NoBuffer || r == TooBig {
-			p.alone = s.now32 + mergeRest
-			r = s.pieces(p, b, m.head)
-		}
+	b, rxFrames, rxBytes := s.readBuf[m.at:m.at+m.n], p.Stats.RxFrames, p.Stats.RxBytes
+	if m.count > 1 {
+		lengthen(b, be32(b[mergeL4+4:]), true)
 	}
-	if r == Delivered {
-		p.Stats.RxFrames = before.RxFrames + uint64(m.count)
-		p.Stats.RxBytes = before.RxBytes + uint64(m.n-VnetLen+(m.count-1)*(m.head-VnetLen))
+	r := s.write(p, b)
+	if m.count > 1 && (r == NoBuffer || r == TooBig) {
+		p.alone = s.now32 + mergeRest
+		r = s.pieces(p, b, m.head)
+	}
+	if r == Delivered { // as if each had been written for itself
+		p.Stats.RxFrames = rxFrames + uint64(m.count)
+		p.Stats.RxBytes = rxBytes + uint64(m.n-VnetLen+(m.count-1)*(m.head-VnetLen))
 	} else {
-		s.lost(m.in, b, max(m.count-int(p.Stats.RxFrames-before.RxFrames), 1), r)
+		s.lost(m.in, b, max(m.count-int(p.Stats.RxFrames-rxFrames), 1), r)
 	}
 	if m.spot >= 0 {
 		m.swap(s.readBuf)
@@ -167,30 +165,28 @@ func (m *merge) swap(buf []byte) {
 // lengthen makes the headers of b fit all of it, which begins at seq. If it is not the
 // last of a longer one, it does not push.
 func lengthen(b []byte, seq uint32, last bool) {
-	const l3, l4 = VnetLen + EthLen, VnetLen + EthLen + IPv4Len
-	total := len(b) - l3
+	total := len(b) - mergeL3
 	if total > 0xffff {
 		total = 0
 	}
-	put16(b[l3+2:], uint16(total))
-	PutIPv4Checksum(b[l3:l4])
-	put32(b[l4+4:], seq)
+	put16(b[mergeL3+2:], uint16(total))
+	PutIPv4Checksum(b[mergeL3:mergeL4])
+	put32(b[mergeL4+4:], seq)
 	if !last {
-		b[l4+13] &^= TCPPsh
+		b[mergeL4+13] &^= TCPPsh
 	}
-	put16(b[l4+16:], Fold(PseudoSum(b[l3+12:l3+16], b[l3+16:l4], ProtoTCP, len(b)-l4)))
+	put16(b[mergeL4+16:], Fold(PseudoSum(b[mergeL3+12:mergeL3+16], b[mergeL3+16:mergeL4], ProtoTCP, len(b)-mergeL4)))
 }
 
 // pieces writes b, whose headers have head bytes, in frames of 64 KiB at most: for these
 // the kernel can do with single pages. The headers of each go over the end of the
 // payload in front, which is written by then.
 func (s *Switch) pieces(p *Port, b []byte, head int) Reason {
-	const l3, l4 = VnetLen + EthLen, VnetLen + EthLen + IPv4Len
 	var headers [mergeHead]byte
 	copy(headers[:head], b)
 	size := int(le16(b[4:]))
-	size = (0xffff - (head - l3)) / size * size
-	seq := be32(b[l4+4:])
+	size = (0xffff - (head - mergeL3)) / size * size
+	seq := be32(b[mergeL4+4:])
 	for {
 		n := min(size, len(b)-head)
 		copy(b, headers[:head])
@@ -208,9 +204,8 @@ func (s *Switch) pieces(p *Port, b []byte, head int) Reason {
 // lost counts and notes frames from in that were held and came to nothing; b begins
 // with headers as theirs. The frame that is being decided about is another one.
 func (s *Switch) lost(in *Port, b []byte, count int, r Reason) {
-	const l3 = VnetLen + EthLen
 	in.Stats.Drops[r] += uint64(count)
-	put16(b[l3+2:], uint16(min(len(b)-l3, 0xffff))) // so that it can be read
+	put16(b[mergeL3+2:], uint16(min(len(b)-mergeL3, 0xffff))) // so that it can be read
 	s.gsoFrame.Parse(in, b)
 	for range count {
 		s.failFrame(&s.gsoFrame, r, StepNone, 0)

@@ -12,8 +12,8 @@ func (s *Switch) forward(f *Frame, p *Port) Reason {
 }
 
 // Output writes b, a virtio header and a frame, to p, after making of it what
-// p can take. It returns Delivered or why not; a datagram that waits
-// for others of its kind (train) is counted on p if it fails later. b is borrowed; its headers may
+// p can take. It returns Delivered or why not; a datagram that waits for others
+// of its kind (train) is counted on p if it fails later. b is borrowed; its headers may
 // be rewritten while a super-frame is split. The caller counts the drop where
 // the frame came from.
 func (s *Switch) Output(p *Port, b []byte) Reason {

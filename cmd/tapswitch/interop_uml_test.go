@@ -102,7 +102,7 @@ func TestInteropUML(t *testing.T) {
 			t.Fatalf("not ready:\n%s", s.errs)
 		}
 	case <-ended:
-		if why := "ptrace set fp regs failed"; strings.Contains(said(), why) { // by Linux 6.1 where a processor has AMX
+		if why := "ptrace set fp regs failed"; strings.Contains(said(), why) { // seen with Linux 6.1 on a processor with AMX
 			t.Skip("User Mode Linux does not run on this processor: " + why)
 		}
 		t.Fatal("the machine ended")
