@@ -154,6 +154,7 @@ func TestCaptureFlows(t *testing.T) {
 	if p := exits.expect("c2:eth0 < IP 172.17.0.2."); !strings.Contains(p, "Flags [S]") || !strings.Contains(p, "| from c1:eth0") {
 		t.Errorf("where it leaves: %q", p)
 	}
+	eventually(t, "200 packets are in the file", func() bool { i, err := os.Stat(file); return err == nil && i.Size() > 200*100 })
 	split.cmd.Process.Signal(unix.SIGINT)
 	split.wait()
 	packets, _ := recorded(t, openFile(t, file))
