@@ -110,6 +110,8 @@ const (
 	fFinIn       // the container's FIN was taken
 	fFinOut      // ours was sent
 	fFinAcked    // and acknowledged
+	fDrained     // the socket had nothing more when it was looked at last
+	fTail        // an end or an urgent byte is in it, where a peek stops
 	fEOF         // the socket's peer has finished
 	fShut        // shutdown(SHUT_WR) was called
 	fWantOut     // waiting for the socket to take more

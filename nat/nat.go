@@ -338,6 +338,10 @@ func (n *NAT) Event(t vswitch.Token, events uint32) {
 	f := &n.flows[i]
 	if events&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP) != 0 {
 		f.set(fReady)
+		f.unset(fDrained)
+	}
+	if events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLPRI) != 0 {
+		f.set(fTail)
 	}
 	if events&unix.EPOLLOUT != 0 {
 		f.set(fWritable)

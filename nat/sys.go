@@ -65,6 +65,15 @@ func sysConnect(fd int, to *sockaddr) unix.Errno {
 	return e
 }
 
+// sysConnected says whether the connection that fd began is established, or was
+// (net/ipv4/af_inet.c, inet_getname).
+func sysConnected(fd int) bool {
+	var to sockaddr
+	to.n = uint32(len(to.b))
+	_, _, e := unix.RawSyscall(unix.SYS_GETPEERNAME, uintptr(fd), uintptr(unsafe.Pointer(&to.b)), uintptr(unsafe.Pointer(&to.n)))
+	return e == 0
+}
+
 func sysBind(fd int, at *sockaddr) unix.Errno {
 	_, _, e := unix.RawSyscall(unix.SYS_BIND, uintptr(fd), uintptr(unsafe.Pointer(&at.b)), uintptr(at.n))
 	return e

@@ -93,9 +93,9 @@ const (
 	synRTO       = 1000
 	maxRetries   = 12
 	lingerFor    = 2e9
-	firstWindow  = min(spillSize, 65535)                                  // bytes; what the socket does not take is spilled
-	connectLimit = 135e9                                                  // the kernel gives up by itself before
-	tcpEvents    = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | 1<<31 /* EPOLLET */
+	firstWindow  = min(spillSize, 65535)                                                  // bytes; what the socket does not take is spilled
+	connectLimit = 135e9                                                                  // the kernel gives up by itself before
+	tcpEvents    = unix.EPOLLIN | unix.EPOLLPRI | unix.EPOLLOUT | unix.EPOLLRDHUP | 1<<31 /* EPOLLET */
 )
 
 func seqLess(a, b uint32) bool { return int32(a-b) < 0 }
@@ -116,7 +116,6 @@ func (n *NAT) tcpOpen(f *vswitch.Frame, v verdict) vswitch.Action {
 		n.refuse(f, replyProhibited)
 		return vswitch.Drop(vswitch.SocketFailed)
 	}
-	setInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	n.wantErrors(fd, domain == unix.AF_INET6)
 	if ttl := f.TTL - 1; ttl < 32 {
 		setTTL(fd, domain == unix.AF_INET6, ttl) // a traceroute: let the SYN end where it should
@@ -155,9 +154,13 @@ func (n *NAT) tcpOpen(f *vswitch.Frame, v verdict) vswitch.Action {
 	fl.state = connecting
 	n.perPort[f.In.ID].halfOpen++
 	n.arm(i, n.sw.Now()+connectLimit)
-	n.tcpWatch(i)
 	n.Stats.TCPOpened++
 	n.opened(i)
+	if e == 0 || sysConnected(fd) { // a server on this host: it has answered within the call
+		fl.set(fWritable)
+		n.tcpConnected(i)
+	}
+	n.tcpWatch(i)
 	return consumed
 }
 
@@ -203,15 +206,23 @@ func (n *NAT) tcpWatch(i uint32) {
 	}
 }
 
-// tcpPrepare readies a connected socket for its data. Its caller has just sent
-// the container what it waits for, so this costs no time.
-func (n *NAT) tcpPrepare(fl *flow) {
+// tcpInherited sets what a connection's socket needs for its data, or a listener,
+// which its connections have it from.
+func tcpInherited(fd int) {
+	setInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	// Urgent bytes are bytes to us: a peek skips them otherwise, but not its offset.
+	setInt(fd, unix.SOL_SOCKET, unix.SO_OOBINLINE, 1)
+	setInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1) // the container's own probes end here
+}
+
+// tcpPeekable readies a connected socket for peeking.
+func (n *NAT) tcpPeekable(fl *flow) {
 	if n.noPeekOffset || setInt(int(fl.fd), unix.SOL_SOCKET, unix.SO_PEEK_OFF, 0) != 0 {
 		fl.set(fNoPeek) // Linux before 6.9, or 6.10 for IPv6
 	}
-	// Urgent bytes are bytes to us: a peek skips them otherwise, but not its offset.
-	setInt(int(fl.fd), unix.SOL_SOCKET, unix.SO_OOBINLINE, 1)
-	setInt(int(fl.fd), unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1) // the container's own probes end here
+	if !fl.has(fReady) {
+		tcpDrained(fl)
+	}
 }
 
 // tcpTakeSYN reads what a SYN or SYN|ACK of the container says.
@@ -297,7 +308,8 @@ func (n *NAT) tcpISN(fl *flow) uint32 {
 }
 
 // tcpAccept starts a connection towards the container on p for a client that
-// was accepted on fd, and reports success; on failure fd is still the caller's.
+// was accepted on fd, which has what tcpInherited sets, and reports success; on
+// failure fd is still the caller's.
 // client is the address that the container is to see.
 func (n *NAT) tcpAccept(p *vswitch.Port, fd int, client, server, real netip.AddrPort, v verdict) bool {
 	pp := &n.perPort[p.ID]
@@ -328,9 +340,8 @@ func (n *NAT) tcpAccept(p *vswitch.Port, fd int, client, server, real netip.Addr
 	fl.state = synSent
 	pp.halfOpen++
 	t.rto = synRTO
-	setInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	n.tcpSendSYN(i)
-	n.tcpPrepare(fl)
+	n.tcpPeekable(fl)
 	n.tcpWatch(i)
 	n.Stats.TCPAccepted++
 	n.opened(i)
@@ -344,12 +355,13 @@ func (n *NAT) tcpEstablished(i uint32) {
 	n.perPort[fl.sides[0].port].halfOpen--
 	fl.tcp.retries, fl.tcp.rto = 0, rtoFirst
 	n.disarm(i)
-	fl.set(fReady)
-	n.queue(i)
+	if fl.has(fReady) {
+		n.queue(i)
+	}
 }
 
-// tcpRun does the work that events left: connect's outcome, a spill, then
-// bytes for the container.
+// tcpRun does the work that events left: connect's outcome, a spill, the
+// container's end, then bytes for the container.
 func (n *NAT) tcpRun(i uint32) bool {
 	fl := &n.flows[i]
 	if fl.state == connecting {
@@ -373,6 +385,9 @@ func (n *NAT) tcpRun(i uint32) bool {
 				return false
 			}
 		}
+	}
+	if fl.has(fFinIn) && fl.tcp.spill == none && !n.tcpEnd(i) {
+		return false
 	}
 	if fl.has(fReady) && fl.state == established {
 		return n.tcpPump(i)
@@ -405,9 +420,11 @@ func (n *NAT) tcpConnected(i uint32) {
 	fl.state = synReceived
 	fl.tcp.rto = synRTO
 	fl.tcp.edge = fl.tcp.rcvNxt + firstWindow
-	n.tcpSendSYN(i)
+	fl.tcp.space = firstWindow
+	n.tcpSendSYN(i) // what follows takes time in which the container does what it waits with
 	n.ignoreErrors(fd, fl.v6)
-	n.tcpPrepare(fl)
+	tcpInherited(fd)
+	n.tcpPeekable(fl)
 }
 
 // tcpConnectError tells the container why the connection did not come about:

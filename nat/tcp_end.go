@@ -30,6 +30,21 @@ func (n *NAT) tcpGone(i uint32) bool {
 	return true
 }
 
+// tcpEnd passes the container's end on, once the socket has all its bytes. It
+// returns false if that was the end of the connection.
+func (n *NAT) tcpEnd(i uint32) bool {
+	fl := &n.flows[i]
+	switch {
+	case fl.has(fFinAcked):
+		n.tcpFinish(i) // to close a socket ends its stream, too
+		return false
+	case !fl.has(fShut):
+		fl.set(fShut)
+		sysShutdownWrite(int(fl.fd))
+	}
+	return true
+}
+
 // tcpFinish closes the socket of a connection that both sides have finished
 // and lets the record linger.
 func (n *NAT) tcpFinish(i uint32) {

@@ -13,9 +13,13 @@ func (n *NAT) tcpPump(i uint32) bool {
 		if n.sw.Blocked(n.sw.Port(n.flows[i].sides[0].port), n.token(i)) {
 			return false // it is queued again when the port has room
 		}
+		ended := n.flows[i].has(fEOF)
 		more, ok := n.tcpPumpOne(i)
 		if !ok {
 			return false
+		}
+		if f := &n.flows[i]; !ended && f.has(fEOF) && f.has(fFinIn) {
+			return true // our FIN goes after what else is new: the container has finished, too
 		}
 		if !more {
 			n.flows[i].unset(fReady)
@@ -71,6 +75,7 @@ func (n *NAT) tcpPumpOne(i uint32) (more, ok bool) {
 	got, e := n.tcpPeek(fl, n.buf[bufData:bufData+want], int(flight))
 	switch {
 	case e == unix.EAGAIN || e == unix.EINTR:
+		tcpDrained(fl)
 		return false, true
 	case e != 0:
 		n.tcpAbort(i, true)
@@ -80,7 +85,9 @@ func (n *NAT) tcpPumpOne(i uint32) (more, ok bool) {
 		return false, false
 	case got == 0:
 		fl.set(fEOF)
-		n.tcpSendFIN(i)
+		if !fl.has(fFinIn) {
+			n.tcpSendFIN(i)
+		}
 		return false, true
 	}
 	b := n.buf[bufData-hl : bufData+got]
@@ -116,7 +123,19 @@ func (n *NAT) tcpPumpOne(i uint32) (more, ok bool) {
 		t.probe = false
 		n.arm(i, n.sw.Now()+int64(t.rto)*1e6)
 	}
+	if got < want {
+		tcpDrained(fl)
+	}
 	return got == want, true
+}
+
+// tcpDrained notes that the socket has nothing beyond what was peeked: an
+// acknowledgement is no reason to look again, an event is. Not so where a peek stops
+// before that.
+func tcpDrained(fl *flow) {
+	if !fl.has(fTail) {
+		fl.set(fDrained)
+	}
 }
 
 // tcpPeek reads without consuming, behind flight bytes that were peeked before.

@@ -89,6 +89,10 @@ func (n *NAT) tcpSynFromTap(i uint32, f *vswitch.Frame, seq, ack uint32, flags u
 		n.tcpEstablished(i)
 		n.owe(i)
 		n.dialled(i, nil)
+		fl.set(fReady) // a client has mostly said something by now: it carries the acknowledgement
+		if n.tcpPump(i) {
+			n.queue(i)
+		}
 	case fl.state == synReceived:
 		if seq != t.peerISN {
 			n.tcpTakeSYN(fl, f)
@@ -140,7 +144,7 @@ func (n *NAT) tcpTakeACK(i uint32, ack, wnd uint32, carries bool) bool {
 		t.retries, t.rto = 0, rtoFirst // probes of a closed window are no sign of loss
 	}
 	t.wnd = wnd
-	if moved > 0 || grew || fl.has(fRecover) {
+	if (moved > 0 || grew || fl.has(fRecover)) && (!fl.has(fDrained) || fl.has(fEOF) || t.sndNxt != t.sndMax) {
 		fl.set(fReady)
 		n.queue(i)
 	}
@@ -240,9 +244,9 @@ func (n *NAT) tcpTakeData(i uint32, f *vswitch.Frame, seq uint32, data []byte, f
 		switch {
 		case t.spill != none:
 		case fl.has(fFinAcked):
-			n.tcpFinish(i) // to close a socket ends its stream, too
+			n.queue(i) // to be closed, which ends the stream, too, after what else has arrived: the outside has finished before
 		default:
-			n.tcpShut(i)
+			n.tcpEnd(i)
 		}
 	}
 	n.owe(i)
@@ -321,14 +325,7 @@ func (n *NAT) tcpWritable(i uint32) {
 		n.tcpAcknowledge(i)
 		return
 	}
-	if fl.has(fFinIn) {
-		n.tcpShut(i)
-	}
 	n.tcpAcknowledge(i)
-	if fl.has(fFinIn) && fl.has(fFinAcked) {
-		n.tcpFinish(i) // the container has nothing left to say that would do it
-		return
-	}
 	if fl.has(fMissed) {
 		// Something in flight was dropped: three repeated acknowledgements have it
 		// sent again now, and not by the container's timer.
@@ -336,14 +333,6 @@ func (n *NAT) tcpWritable(i uint32) {
 		for range 3 {
 			n.tcpSendControl(fl, vswitch.TCPAck, fl.tcp.sndMax)
 		}
-	}
-}
-
-func (n *NAT) tcpShut(i uint32) {
-	fl := &n.flows[i]
-	if !fl.has(fShut) {
-		fl.set(fShut)
-		sysShutdownWrite(int(fl.fd))
 	}
 }
 
