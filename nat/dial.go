@@ -41,7 +41,6 @@ func (n *NAT) Dial(p *vswitch.Port, fd int, server netip.AddrPort, ready func(er
 		fail(ErrTooMany)
 		return
 	}
-	tcpInherited(fd)
 	if !n.tcpAccept(p, fd, netip.AddrPortFrom(gw, port), server, client, v) {
 		fail(ErrTooMany)
 		return

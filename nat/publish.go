@@ -104,9 +104,7 @@ func (n *NAT) Publish(c Publish) (uint32, error) {
 	}
 	n.pub.gen++
 	p.id, p.gen = id, n.pub.gen&0xffffff
-	if c.Proto == vswitch.ProtoTCP {
-		tcpInherited(c.FD)
-	} else {
+	if c.Proto == vswitch.ProtoUDP {
 		setInt(c.FD, unix.SOL_UDP, udpGRO, 1)
 		n.wantErrors(c.FD, c.Host.Addr().Is6())
 		if c.Host.Addr().Is4() {

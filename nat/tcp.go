@@ -206,23 +206,22 @@ func (n *NAT) tcpWatch(i uint32) {
 	}
 }
 
-// tcpInherited sets what a connection's socket needs for its data, or a listener,
-// which its connections have it from.
-func tcpInherited(fd int) {
-	setInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-	// Urgent bytes are bytes to us: a peek skips them otherwise, but not its offset.
-	setInt(fd, unix.SOL_SOCKET, unix.SO_OOBINLINE, 1)
-	setInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1) // the container's own probes end here
-}
-
 // tcpPeekable readies a connected socket for peeking.
 func (n *NAT) tcpPeekable(fl *flow) {
 	if n.noPeekOffset || setInt(int(fl.fd), unix.SOL_SOCKET, unix.SO_PEEK_OFF, 0) != 0 {
 		fl.set(fNoPeek) // Linux before 6.9, or 6.10 for IPv6
 	}
+	// Urgent bytes are bytes to us: a peek skips them otherwise, but not its offset.
+	setInt(int(fl.fd), unix.SOL_SOCKET, unix.SO_OOBINLINE, 1)
 	if !fl.has(fReady) {
 		tcpDrained(fl)
 	}
+}
+
+// tcpWritten readies a connected socket for what the container will say.
+func tcpWritten(fl *flow) {
+	setInt(int(fl.fd), unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	setInt(int(fl.fd), unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1) // the container's own probes end here
 }
 
 // tcpTakeSYN reads what a SYN or SYN|ACK of the container says.
@@ -308,8 +307,7 @@ func (n *NAT) tcpISN(fl *flow) uint32 {
 }
 
 // tcpAccept starts a connection towards the container on p for a client that
-// was accepted on fd, which has what tcpInherited sets, and reports success; on
-// failure fd is still the caller's.
+// was accepted on fd, and reports success; on failure fd is still the caller's.
 // client is the address that the container is to see.
 func (n *NAT) tcpAccept(p *vswitch.Port, fd int, client, server, real netip.AddrPort, v verdict) bool {
 	pp := &n.perPort[p.ID]
@@ -379,7 +377,7 @@ func (n *NAT) tcpRun(i uint32) bool {
 	}
 	if fl.has(fWritable) {
 		fl.unset(fWritable)
-		if fl.tcp.spill != none || fl.has(fWantOut) {
+		if fl.tcp.spill != none && !fl.has(fInspect) || fl.has(fWantOut) {
 			n.tcpWritable(i)
 			if fl.kind != kindTCP || fl.fd < 0 {
 				return false
@@ -423,8 +421,8 @@ func (n *NAT) tcpConnected(i uint32) {
 	fl.tcp.space = firstWindow
 	n.tcpSendSYN(i) // what follows takes time in which the container does what it waits with
 	n.ignoreErrors(fd, fl.v6)
-	tcpInherited(fd)
 	n.tcpPeekable(fl)
+	tcpWritten(fl)
 }
 
 // tcpConnectError tells the container why the connection did not come about:

@@ -93,6 +93,9 @@ func (n *NAT) tcpSynFromTap(i uint32, f *vswitch.Frame, seq, ack uint32, flags u
 		if n.tcpPump(i) {
 			n.queue(i)
 		}
+		if fl.kind == kindTCP && fl.fd >= 0 {
+			tcpWritten(fl)
+		}
 	case fl.state == synReceived:
 		if seq != t.peerISN {
 			n.tcpTakeSYN(fl, f)
@@ -298,7 +301,7 @@ func (n *NAT) tcpToSocket(i uint32, data []byte) bool {
 func (n *NAT) tcpWritable(i uint32) {
 	fl := &n.flows[i]
 	t := &fl.tcp
-	if t.spill != none {
+	if t.spill != none && !fl.has(fInspect) {
 		b := n.spills.bytes(t.spill)[t.spillAt:]
 		took, e := sysSend(int(fl.fd), b)
 		switch e {
