@@ -3,9 +3,12 @@ package nat
 import (
 	"bytes"
 	"crypto/tls"
+	"io"
 	"net"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // hello is what crypto/tls sends first, to name.
@@ -124,5 +127,36 @@ func TestRequestAlone(t *testing.T) {
 	}
 	if _, s, _ := saysName([]byte("GET / HTTP/1.1\r\nHost: a\r\n"), true); s != saidMore {
 		t.Error("a part of a request passes")
+	}
+}
+
+// What is kept back until it is known which name it means stays so, whatever
+// epoll says of the socket.
+func TestInspectedBytesWait(t *testing.T) {
+	l := newLab(t, Config{})
+	b := l.box(l.bridge("bridge", "172.17.0.0/16", "", 1500), boxConfig{})
+	in, out := b.pair(l.listenOutside("tcp", outside4+":0", nil), nil)
+	var i uint32
+	l.do(func() {
+		for k := range l.nat.flows {
+			if l.nat.flows[k].kind == kindTCP {
+				i = uint32(k)
+			}
+		}
+		l.nat.flows[i].set(fInspect)
+	})
+	head := "GET / HTTP/1.1\r\nHost: www.example.org\r\nConnection: close\r\n\r\n"
+	io.WriteString(in, head[:30])
+	l.eventually("the first part is kept", func() bool { return l.nat.flows[i].tcp.spill != none })
+	l.do(func() { l.nat.Event(l.nat.token(i), unix.EPOLLIN|unix.EPOLLOUT) })
+	l.do(func() {
+		if f := &l.nat.flows[i]; f.tcp.spill == none || !f.has(fInspect) || f.has(fQueued) {
+			t.Errorf("the first part has gone, flags %#x", f.flags)
+		}
+	})
+	io.WriteString(in, head[30:])
+	got := make([]byte, len("GET / HTTP/1.1"))
+	if _, err := io.ReadFull(out, got); err != nil || string(got) != "GET / HTTP/1.1" {
+		t.Errorf("%q, %v", got, err)
 	}
 }

@@ -218,8 +218,8 @@ func (n *NAT) tcpPeekable(fl *flow) {
 	}
 }
 
-// tcpWritten readies a connected socket for what the container will say.
-func tcpWritten(fl *flow) {
+// tcpSendable readies a connected socket for what the container will say.
+func tcpSendable(fl *flow) {
 	setInt(int(fl.fd), unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	setInt(int(fl.fd), unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1) // the container's own probes end here
 }
@@ -377,7 +377,7 @@ func (n *NAT) tcpRun(i uint32) bool {
 	}
 	if fl.has(fWritable) {
 		fl.unset(fWritable)
-		if fl.tcp.spill != none && !fl.has(fInspect) || fl.has(fWantOut) {
+		if fl.tcp.spill != none || fl.has(fWantOut) {
 			n.tcpWritable(i)
 			if fl.kind != kindTCP || fl.fd < 0 {
 				return false
@@ -422,7 +422,7 @@ func (n *NAT) tcpConnected(i uint32) {
 	n.tcpSendSYN(i) // what follows takes time in which the container does what it waits with
 	n.ignoreErrors(fd, fl.v6)
 	n.tcpPeekable(fl)
-	tcpWritten(fl)
+	tcpSendable(fl)
 }
 
 // tcpConnectError tells the container why the connection did not come about:

@@ -94,7 +94,7 @@ func (n *NAT) tcpSynFromTap(i uint32, f *vswitch.Frame, seq, ack uint32, flags u
 			n.queue(i)
 		}
 		if fl.kind == kindTCP && fl.fd >= 0 {
-			tcpWritten(fl)
+			tcpSendable(fl)
 		}
 	case fl.state == synReceived:
 		if seq != t.peerISN {
@@ -247,7 +247,7 @@ func (n *NAT) tcpTakeData(i uint32, f *vswitch.Frame, seq uint32, data []byte, f
 		switch {
 		case t.spill != none:
 		case fl.has(fFinAcked):
-			n.queue(i) // to be closed, which ends the stream, too, after what else has arrived: the outside has finished before
+			n.queue(i) // for tcpEnd, after what else has arrived: the outside, which has finished, does not wait for it
 		default:
 			n.tcpEnd(i)
 		}
@@ -301,7 +301,10 @@ func (n *NAT) tcpToSocket(i uint32, data []byte) bool {
 func (n *NAT) tcpWritable(i uint32) {
 	fl := &n.flows[i]
 	t := &fl.tcp
-	if t.spill != none && !fl.has(fInspect) {
+	if t.spill != none && fl.has(fInspect) {
+		return // kept back until tcpHeard lets it go
+	}
+	if t.spill != none {
 		b := n.spills.bytes(t.spill)[t.spillAt:]
 		took, e := sysSend(int(fl.fd), b)
 		switch e {

@@ -57,3 +57,24 @@ func TestTransfer(t *testing.T) {
 		})
 	}
 }
+
+// The socket's end comes with its last bytes, in one event: it is seen once the
+// container has acknowledged these.
+func TestEndWithTheLastBytes(t *testing.T) {
+	for _, noPeek := range []bool{false, true} {
+		l := newLab(t, Config{})
+		l.nat.noPeekOffset = noPeek
+		b := l.box(l.bridge("bridge", "172.17.0.0/16", "", 1500), boxConfig{})
+		in, out := b.pair(l.listenOutside("tcp", outside4+":0", nil), nil)
+		l.do(func() {
+			if err := upload(out, 1, 100); err != nil {
+				t.Error(err)
+			}
+		})
+		if err := equal(in, newStream(1, 100)); err != nil {
+			t.Errorf("no peek offset %v: %v", noPeek, err)
+		}
+		in.Close()
+		out.Close()
+	}
+}

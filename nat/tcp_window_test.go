@@ -215,36 +215,3 @@ func TestSingleBytes(t *testing.T) {
 		in.Close()
 	}()
 }
-
-// Urgent bytes of the outside are bytes like others to the container, and
-// nothing behind them is lost or doubled.
-func TestUrgentBytes(t *testing.T) {
-	for _, noPeek := range []bool{false, true} {
-		l := newLab(t, Config{})
-		l.nat.noPeekOffset = noPeek
-		b := l.box(l.bridge("bridge", "172.17.0.0/16", "", 1500), boxConfig{in: usual, out: usual})
-		in, out := b.pair(l.listenOutside("tcp", outside4+":0", nil), nil)
-		const size = 1 * mib
-		go func() {
-			s := newStream(1, size)
-			p := make([]byte, 1000)
-			for k := 0; ; k++ {
-				n, err := s.Read(p)
-				if err != nil {
-					break
-				}
-				if k%10 == 3 {
-					raw(out, func(fd int) { unix.Send(fd, p[:n], unix.MSG_OOB) })
-				} else {
-					out.Write(p[:n])
-				}
-			}
-			out.(*net.TCPConn).CloseWrite()
-		}()
-		if err := equal(in, newStream(1, size)); err != nil {
-			t.Fatal(err)
-		}
-		in.Close()
-		out.Close()
-	}
-}
