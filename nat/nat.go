@@ -91,7 +91,7 @@ type NAT struct {
 	over    lingering
 	acks    []uint32  // flows that owe an acknowledgement
 	lazy    []lazyAck // and those that wait for an answer to carry it
-	closing []int32   // descriptors of connections that are over
+	closing closing
 	msg     message
 	icmpBuf []byte
 	ctlBuf  []byte // frames without payload
@@ -170,7 +170,6 @@ func New(sw *vswitch.Switch, cfg Config) (*NAT, error) {
 	n.errBuf, n.quote = make([]byte, 2048), make([]byte, 512)
 	n.over.ring = make([]uint64, cfg.MaxFlows/2)
 	n.lazy = make([]lazyAck, 0, 1024)
-	n.closing = make([]int32, 0, 64)
 	n.frags.init(cfg.Reassemblies)
 	n.pub.init()
 	n.dials, n.leases = make(map[uint32]func(error)), make(map[uint16][]lease)

@@ -181,7 +181,7 @@ func (n *NAT) listenerReady(t vswitch.Token, events uint32) {
 	}
 }
 
-// listenerRun accepts connections or takes datagrams for one turn's share.
+// listenerRun accepts a connection or takes datagrams for one turn's share.
 func (n *NAT) listenerRun(t vswitch.Token) bool {
 	p := n.pub.byID(t.Index())
 	if p == nil || p.gen != t.Gen() {
@@ -191,33 +191,29 @@ func (n *NAT) listenerRun(t vswitch.Token) bool {
 	if p.Proto == vswitch.ProtoUDP {
 		n.publishedDatagrams(p)
 	} else {
-		n.publishedConnections(p)
+		n.publishedConnection(p)
 	}
 	return false // level-triggered: epoll says if there is more
 }
 
-const acceptShare = 32 // connections of one turn
-
-func (n *NAT) publishedConnections(p *publication) {
+// publishedConnection accepts a connection. To look for a second one takes longer
+// than to be told of it, and the container has answered the first by then.
+func (n *NAT) publishedConnection(p *publication) {
 	var from sockaddr
-	for range acceptShare {
-		fd, e := sysAccept(p.fd, &from)
-		switch e {
-		case 0:
-		case unix.EAGAIN:
-			return
-		case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
-			n.pause(p)
-			return
-		default:
-			continue // the client gave up (accept(2))
-		}
-		p.accepts++
-		if !n.accepted(p, fd, from.addrPort()) {
-			abort(fd)
-			sysClose(fd)
-			n.turnedAway(p, from.addrPort(), vswitch.HalfOpenLimit, 0)
-		}
+	fd, e := sysAccept(p.fd, &from)
+	switch e {
+	case 0:
+	case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
+		n.pause(p)
+		return
+	default:
+		return // EAGAIN, or the client gave up (accept(2))
+	}
+	p.accepts++
+	if !n.accepted(p, fd, from.addrPort()) {
+		abort(fd)
+		sysClose(fd)
+		n.turnedAway(p, from.addrPort(), vswitch.HalfOpenLimit, 0)
 	}
 }
 

@@ -8,7 +8,7 @@ import (
 // tcpPump moves bytes from the socket to the container for one turn's share.
 // It returns true if more may be waiting.
 func (n *NAT) tcpPump(i uint32) bool {
-	const share = 256 << 10 // bytes of a turn
+	const share = 192 << 10 // bytes of a turn: one frame of 256 KiB, or the fourth of 64 KiB, exceeds it
 	for begin := n.flows[i].tcp.sndNxt; n.flows[i].tcp.sndNxt-begin < share; {
 		if n.sw.Blocked(n.sw.Port(n.flows[i].sides[0].port), n.token(i)) {
 			return false // it is queued again when the port has room

@@ -85,7 +85,7 @@ func (n *NAT) tcpSynFromTap(i uint32, f *vswitch.Frame, seq, ack uint32, flags u
 		}
 		n.tcpTakeSYN(fl, f)
 		t.sndUna, t.sndNxt, t.sndMax = ack, ack, ack
-		t.edge = t.rcvNxt
+		t.edge, t.space = t.rcvNxt+firstWindow, firstWindow
 		n.tcpEstablished(i)
 		n.owe(i)
 		n.dialled(i, nil)
@@ -194,7 +194,6 @@ func (n *NAT) tcpAcked(i uint32, ack, moved uint32) bool {
 	if fl.has(fFinIn) && fl.has(fFinAcked) && fl.tcp.spill == none {
 		if t.acked != t.rcvNxt {
 			n.owe(i)
-			n.Flush()
 		}
 		n.tcpFinish(i)
 		return false
@@ -244,11 +243,7 @@ func (n *NAT) tcpTakeData(i uint32, f *vswitch.Frame, seq uint32, data []byte, f
 	if fin {
 		t.rcvNxt++
 		fl.set(fFinIn)
-		switch {
-		case t.spill != none:
-		case fl.has(fFinAcked):
-			n.queue(i) // for tcpEnd, after what else has arrived: the outside, which has finished, does not wait for it
-		default:
+		if t.spill == none {
 			n.tcpEnd(i)
 		}
 	}

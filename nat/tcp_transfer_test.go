@@ -2,7 +2,13 @@ package nat
 
 import (
 	"net"
+	"os"
+	"runtime"
+	"slices"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const mib = 1 << 20
@@ -74,6 +80,52 @@ func TestEndWithTheLastBytes(t *testing.T) {
 		if err := equal(in, newStream(1, 100)); err != nil {
 			t.Errorf("no peek offset %v: %v", noPeek, err)
 		}
+		in.Close()
+		out.Close()
+	}
+}
+
+// A download has as much of a turn as an upload: what four frames of 64 KiB carry,
+// or one of 256 KiB.
+func TestShareOfATurn(t *testing.T) {
+	const most = 256 << 10
+	for _, small := range []bool{false, true} {
+		l := newLab(t, Config{})
+		const buffers = "/proc/sys/net/ipv4/tcp_rmem"
+		usual, err := os.ReadFile(buffers)
+		if err == nil {
+			err = os.WriteFile(buffers, []byte("4096 4194304 8388608"), 0) // so that the socket takes four shares that nobody reads
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { os.WriteFile(buffers, usual, 0) })
+		b := l.box(l.bridge("bridge", "172.17.0.0/16", "", 1500), boxConfig{})
+		in, out := b.pair(l.listenOutside("tcp", outside4+":0", nil), nil)
+		l.do(func() {
+			fl := l.theTCP()
+			if err := upload(out, 1, 4*most); err != nil {
+				t.Error(err)
+			}
+			for end := time.Now().Add(patience); ; runtime.Gosched() {
+				waiting, err := unix.IoctlGetInt(int(fl.fd), unix.TIOCINQ)
+				if err != nil || time.Now().After(end) {
+					t.Errorf("%d bytes wait: %v", waiting, err)
+				}
+				if err != nil || waiting == 4*most {
+					break
+				}
+			}
+			if small {
+				fl.set(fSmall)
+			}
+			fl.tcp.wnd, fl.tcp.cwnd = 4*most, 4*most // what the container may be sent
+			begin := fl.tcp.sndNxt
+			more := l.nat.tcpPump(uint32(slices.IndexFunc(l.nat.flows, func(f flow) bool { return f.kind == kindTCP })))
+			if went := fl.tcp.sndNxt - begin; !more || went > most || went < most*3/4 {
+				t.Errorf("in frames of 64 KiB %v: %d bytes went in a turn, more to do: %v", small, went, more)
+			}
+		})
 		in.Close()
 		out.Close()
 	}

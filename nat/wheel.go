@@ -108,7 +108,7 @@ func (n *NAT) Expire(now int64) int64 {
 	}
 	w.turning = false
 	n.expireFragments(now)
-	return sooner(sooner(sooner(n.nextSlot(), n.nextFragment()), n.resume(now)), n.sendLazy(now))
+	return sooner(sooner(sooner(n.nextSlot(), n.nextFragment()), n.resume(now)), sooner(n.sendLazy(now), n.closeDue(now)))
 }
 
 // sooner is the earlier of two times of which 0 means never.

@@ -57,9 +57,9 @@ type Gateway interface {
 	Run(t Token) bool
 	// Flush sends what was held back while a batch was handled.
 	Flush()
-	// Idle does what could wait until nothing else was to be done. It is called
-	// again and again while that is so.
-	Idle()
+	// Idle does a piece of what could wait until nothing else was to be done
+	// (Switch.Later), and says whether more is left.
+	Idle() bool
 	// Expire does what is due at now and returns when it wants to be called next
 	// (nanoseconds of the switch's clock), or 0 for never.
 	Expire(now int64) int64

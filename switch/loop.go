@@ -93,7 +93,9 @@ func (s *Switch) Run() {
 			s.spin.slept += s.nowNs - before
 		}
 		if n == 0 {
-			s.idle()
+			if len(s.queue) == 0 {
+				s.idle()
+			}
 		} else {
 			if idleSince != 0 {
 				s.spin.arrived(s.nowNs - idleSince)
@@ -103,8 +105,8 @@ func (s *Switch) Run() {
 		s.collect(n)
 		if !s.turn() {
 			s.obey() // what was taken before the stop
-			if s.gateway != nil {
-				s.gateway.Idle()
+			for s.later {
+				s.idle()
 			}
 			return
 		}
@@ -127,10 +129,13 @@ func (s *Switch) Poll() {
 	}
 	for {
 		s.turn()
-		if len(s.queue) == 0 {
-			s.idle()
+		if len(s.queue) > 0 {
+			continue
+		}
+		if !s.later {
 			return
 		}
+		s.idle()
 	}
 }
 
@@ -191,10 +196,13 @@ func (s *Switch) serve(t Token, fresh bool) {
 	s.settle()
 }
 
-// idle lets the gateway do what could wait.
+// Later has the gateway's Idle called when nothing else is to be done.
+func (s *Switch) Later() { s.later = true }
+
+// idle lets the gateway do a piece of what could wait.
 func (s *Switch) idle() {
-	if s.gateway != nil && len(s.queue) == 0 {
-		s.gateway.Idle()
+	if s.later {
+		s.later = s.gateway.Idle()
 	}
 }
 
@@ -236,7 +244,9 @@ func (s *Switch) timeout(idleSince *int64) int {
 		s.spin.offer(now, *idleSince, s.cfg.Now)
 		return 0
 	}
-	s.idle()
+	if s.later {
+		return 0 // but what has come meanwhile goes first
+	}
 	due := s.nextDue
 	if s.shapeDue != 0 && (due == 0 || s.shapeDue < due) {
 		due = s.shapeDue

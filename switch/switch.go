@@ -48,6 +48,7 @@ type Switch struct {
 
 	queue  []Token
 	spare  []Token
+	later  bool    // the gateway has something for when nothing else is to be done
 	fresh  []Token // collect's, between calls
 	events [maxEvents]unix.EpollEvent
 

@@ -15,6 +15,8 @@ type Gateway struct {
 	Alive func(flow, gen uint32) bool
 	// Work answers Run; nil for done.
 	Work func(t vswitch.Token) bool
+	// Rest answers Idle; nil for nothing left.
+	Rest func() bool
 	// Next answers Expire.
 	Next int64
 
@@ -90,8 +92,8 @@ func (g *Gateway) Run(t vswitch.Token) bool {
 // Flush counts.
 func (g *Gateway) Flush() { g.Flushed++ }
 
-// Idle does nothing.
-func (g *Gateway) Idle() {}
+// Idle asks Rest.
+func (g *Gateway) Idle() bool { return g.Rest != nil && g.Rest() }
 
 // Expire notes the time and answers Next.
 func (g *Gateway) Expire(now int64) int64 {
