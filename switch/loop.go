@@ -307,17 +307,23 @@ func (s *Switch) event(ev *unix.EpollEvent) {
 	}
 }
 
-// runPort reads from a port. A fresh one may stand in the queue besides.
+// runPort reads from a port. A fresh one may stand in the queue besides, which is
+// void if that finds it empty.
 func (s *Switch) runPort(t Token, fresh bool) {
 	p := s.port(PortID(t.Index()))
 	if p == nil || p.wake != t.Gen() {
 		return
 	}
 	if !fresh {
+		if !p.queued {
+			return
+		}
 		p.queued = false
 	}
 	if p.greedy = s.drain(p); p.greedy {
 		s.enqueuePort(p)
+	} else {
+		p.queued = false
 	}
 }
 

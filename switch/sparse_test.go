@@ -75,3 +75,37 @@ func TestSparseBeforeGreedy(t *testing.T) {
 }
 
 func mac(last byte) vswitch.MAC { return vswitch.MAC{0x02, 0x42, 10, 0, 0, last} }
+
+// metered is a device that counts how often it is read.
+type metered struct {
+	*switchtest.Socket
+	reads int
+}
+
+func (c *metered) Read(b []byte) (int, unix.Errno) { c.reads++; return c.Socket.Read(b) }
+
+// A port that was written to is looked at again for the answer, but not if it was
+// found empty since.
+func TestPortIsReadOnce(t *testing.T) {
+	r := run(t)
+	br := r.bridge()
+	device, x := switchtest.SocketPair(t, 0)
+	c := &metered{Socket: device}
+	frame := v4.UDP(1, 2, data)
+	r.Do(func() {
+		p, err := r.AddPort(vswitch.PortConfig{Name: "p", Bridge: br, Device: c, MAC: v4.SrcMAC, Addrs: []addr{v4.Src}})
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		r.Output(p, frame)
+		x.Write(frame)
+	})
+	reads := 0
+	for range 3 { // the first that is taken after all that came of it
+		r.Do(func() { reads = c.reads })
+	}
+	if reads != 2 {
+		t.Errorf("read %d times: want once for the frame and once for no more", reads)
+	}
+}
