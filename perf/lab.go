@@ -50,7 +50,8 @@ func (l *lab) build() (err error) {
 	if err = joinVeth(end{l.host, "up0", hostAddr + "/24"}, end{l.outside, "up0", outsideAddr + "/24"}); err != nil {
 		return err
 	}
-	return errors.Join(l.outside.address("up0", gatewayAddr+"/24"), l.host.defaultRoute(gatewayAddr))
+	// What masquerades by sockets of the host is a client there.
+	return errors.Join(l.outside.address("up0", gatewayAddr+"/24"), l.host.defaultRoute(gatewayAddr), l.host.sysctl("net.ipv4."+clientPorts, manyPorts))
 }
 
 // container makes a namespace for a container, without any interface but lo, and

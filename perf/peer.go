@@ -78,7 +78,7 @@ const (
 	portRR    = 7000
 	portCRR   = 7100
 	portFlood = 7200
-	crrPorts  = 8
+	crrPorts  = 16
 )
 
 // A published is a range of ports that a peer publishes.

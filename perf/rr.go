@@ -19,6 +19,14 @@ const (
 	rrCRR = "crr" // connect, request, answer, close; over several ports in turn
 )
 
+// Where clients open many connections they have this range of ports: once half of it is
+// in TIME_WAIT to each of a server's ports, connect(2) looks for one for longer than all
+// else takes. It is above all ports that are published.
+const (
+	clientPorts = "ip_local_port_range"
+	manyPorts   = "10240 65535"
+)
+
 // rrStats is what a client has seen.
 type rrStats struct {
 	Count    uint64  `json:"count"`
@@ -189,8 +197,7 @@ func (c *rrClient) ask(fd int, datagram bool) error {
 }
 
 // connectAskClose takes the next port in turn. The client closes first, so the
-// tuples in TIME_WAIT are its own: several ports, since one gives out after
-// 28,000 connections a minute.
+// tuples in TIME_WAIT are its own, for a minute: hence several ports, and manyPorts.
 func (c *rrClient) connectAskClose() error {
 	to := netip.AddrPortFrom(c.to.Addr(), c.to.Port()+uint16(c.next%c.ports))
 	c.next++

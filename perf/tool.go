@@ -29,6 +29,11 @@ var tools = map[string]func(toolFlags) (any, error){
 			return nil, err
 		}
 		hush()
+		if t.mode == rrCRR {
+			if err := os.WriteFile("/proc/sys/net/ipv4/"+clientPorts, []byte(manyPorts), 0); err != nil {
+				return nil, fmt.Errorf("ports for clients: %w", err)
+			}
+		}
 		return askRR(t.mode, to, t.ports, t.flood.For)
 	},
 	"udp-source": func(t toolFlags) (any, error) {
