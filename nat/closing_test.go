@@ -7,8 +7,8 @@ import (
 	"tapswitch/switch"
 )
 
-// Sockets that wait to be closed are, one by one when nothing else is to be done,
-// the oldest for the room that another needs, and all in time.
+// Sockets that wait to be closed are, the oldest first: one by one when nothing else
+// is to be done, for the room that another needs, and in time.
 func TestCloseLater(t *testing.T) {
 	now := int64(1e12)
 	sw, err := vswitch.New(vswitch.Config{Now: func() int64 { return now }})
@@ -20,47 +20,56 @@ func TestCloseLater(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var fds []int
-	open := func() (count int) {
-		for _, fd := range fds {
-			if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil {
-				count++
+	var others []int // of each the other end, in the order in which they were to be closed
+	closed := func() (count int) {
+		for i, fd := range others {
+			if got, _ := unix.Read(fd, make([]byte, 1)); got != 0 {
+				continue
+			}
+			if count++; count <= i {
+				t.Errorf("number %d is closed, and not all before it", i)
 			}
 		}
 		return count
 	}
 	later := func(count int) {
-		fds = fds[:0]
+		for _, fd := range others {
+			unix.Close(fd)
+		}
+		others = others[:0]
 		for range count {
-			fd, err := unix.Dup(0)
-			if err != nil {
+			var p [2]int
+			if err := unix.Pipe2(p[:], unix.O_NONBLOCK|unix.O_CLOEXEC); err != nil {
 				t.Fatal(err)
 			}
-			fds = append(fds, fd)
-		}
-		for _, fd := range fds {
-			n.closeLater(int32(fd))
+			others = append(others, p[0])
+			n.closeLater(int32(p[1]))
 		}
 	}
+	defer func() { later(0) }()
 	room := len(n.closing.ring)
 	later(room + 2)
-	if got := open(); got != room {
-		t.Errorf("%d of %d are open, with room for %d", got, room+2, room)
+	for want := 2; want < room+2; want++ {
+		if got := closed(); got != want {
+			t.Fatalf("%d are closed, not %d", got, want)
+		}
+		if more := n.Idle(); more != (want < room+1) {
+			t.Fatalf("when %d are closed, there is more to do: %v", want+1, more)
+		}
 	}
-	for want := room - 1; want >= 0; want-- {
-		if more := n.Idle(); more != (want > 0) || open() != want {
-			t.Fatalf("%d are open, more to do: %v; want %d", open(), more, want)
+	later(6)
+	for _, c := range []struct {
+		after int64
+		want  int
+		due   int64
+	}{{closeWithin - 1, 0, closeWithin}, {closeWithin, 4, closeWithin}, {closeWithin, 6, 0}} {
+		due := n.Expire(now + c.after)
+		if got := closed(); got != c.want || due > now+closeWithin || c.due != 0 && due != now+c.due {
+			t.Errorf("%d ns later %d are closed, not %d; the next at %d", c.after, got, c.want, due-now)
 		}
 	}
 	later(3)
-	if due := n.Expire(now); open() != 3 || due != now+closeWithin {
-		t.Errorf("%d of 3 are open before it is time, which is in %d ns", open(), due-now)
-	}
-	if n.Expire(now + closeWithin); open() != 0 {
-		t.Errorf("%d are open when it is time", open())
-	}
-	later(3)
-	if sw.Poll(); open() != 0 {
-		t.Errorf("%d are open though nothing else is to be done", open())
+	if sw.Poll(); closed() != 3 {
+		t.Errorf("%d of 3 are closed though nothing else is to be done", closed())
 	}
 }

@@ -30,6 +30,9 @@ type publication struct {
 	paused  bool // out of descriptors: not asked until some are free
 	opts    udpState
 	accepts uint64
+
+	accepted   int    // when it was looked at last
+	acceptedAt uint64 // the turn in which one was accepted last
 }
 
 // publications are few and change seldom: a slice by id, and a map for the
@@ -181,7 +184,7 @@ func (n *NAT) listenerReady(t vswitch.Token, events uint32) {
 	}
 }
 
-// listenerRun accepts a connection or takes datagrams for one turn's share.
+// listenerRun accepts connections or takes datagrams for one turn's share.
 func (n *NAT) listenerRun(t vswitch.Token) bool {
 	p := n.pub.byID(t.Index())
 	if p == nil || p.gen != t.Gen() {
@@ -191,29 +194,43 @@ func (n *NAT) listenerRun(t vswitch.Token) bool {
 	if p.Proto == vswitch.ProtoUDP {
 		n.publishedDatagrams(p)
 	} else {
-		n.publishedConnection(p)
+		n.publishedConnections(p)
 	}
 	return false // level-triggered: epoll says if there is more
 }
 
-// publishedConnection accepts a connection. To look for a second one takes longer
-// than to be told of it, and the container has answered the first by then.
-func (n *NAT) publishedConnection(p *publication) {
-	var from sockaddr
-	fd, e := sysAccept(p.fd, &from)
-	switch e {
-	case 0:
-	case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
-		n.pause(p)
-		return
-	default:
-		return // EAGAIN, or the client gave up (accept(2))
+const acceptShare = 32 // connections of one turn at most
+
+// publishedConnections accepts one connection, or more where there were more before. To
+// look for a second one in vain takes longer than to be told of it, and the container
+// has answered the first by then.
+func (n *NAT) publishedConnections(p *publication) {
+	share := 1
+	if turn := n.sw.Turns(); turn-p.acceptedAt <= 1 {
+		share = min(max(2*p.accepted, 1), acceptShare)
 	}
-	p.accepts++
-	if !n.accepted(p, fd, from.addrPort()) {
-		abort(fd)
-		sysClose(fd)
-		n.turnedAway(p, from.addrPort(), vswitch.HalfOpenLimit, 0)
+	p.accepted = 0
+	var from sockaddr
+	for range share {
+		fd, e := sysAccept(p.fd, &from)
+		switch e {
+		case 0:
+		case unix.EAGAIN:
+			return
+		case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
+			n.pause(p)
+			return
+		default:
+			continue // the client gave up (accept(2))
+		}
+		p.accepts++
+		p.accepted++
+		p.acceptedAt = n.sw.Turns()
+		if !n.accepted(p, fd, from.addrPort()) {
+			abort(fd)
+			sysClose(fd)
+			n.turnedAway(p, from.addrPort(), vswitch.HalfOpenLimit, 0)
+		}
 	}
 }
 

@@ -17,7 +17,8 @@ import (
 //
 // Invariants:
 //   - nothing is acknowledged to the container that the socket has not taken;
-//   - the right edge of the window offered to the container never moves left;
+//   - the right edge of the window offered to the container never moves left, but as
+//     it is rounded to what a scaled window can say;
 //   - nothing is sent beyond the right edge the container offered;
 //   - the socket's peek offset is sndNxt - sndUna, less a FIN.
 //
@@ -32,7 +33,7 @@ import (
 //	            the socket; it believes to be connected already.
 //	established both directions. Flags say what each has finished: fFinIn and
 //	            fShut (container to socket), fEOF, fFinOut, fFinAcked (the other).
-//	lingers     both have finished and the socket is closed; the record stays to
+//	lingers     both have finished and the socket is closed, or about to be; the record stays to
 //	            answer a repeated FIN. Caveat: a new SYN replaces it.
 type state uint8
 

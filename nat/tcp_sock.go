@@ -214,13 +214,7 @@ func (n *NAT) tcpHeader(fl *flow, b []byte, payload int, flags uint8, seq uint32
 	ackSeq := n.taken(fl)
 	wnd := uint32(max(int32(t.edge-ackSeq), 0)) // a FIN lies beyond the edge
 	if fl.has(fScale) {
-		// Rounded up, as the kernel does (tcp_select_window), so that the container sees
-		// no other edge than we: it might find too little room for a segment where we
-		// would not tell it of more, since it has enough.
-		wnd = min((wnd+1<<ourScale-1)>>ourScale, 65535)
-		if edge := ackSeq + wnd<<ourScale; wnd > 0 && seqLess(t.edge, edge) {
-			t.edge = edge
-		}
+		wnd >>= ourScale
 	}
 	t.acked = ackSeq
 	n.tcpFrame(fl, b, tcpSegment{flags: flags, seq: seq, ack: ackSeq, wnd: uint16(min(wnd, 65535)), options: options, payload: payload, mss: int(t.mss)})

@@ -389,6 +389,17 @@ func (n *NAT) tcpAcknowledge(i uint32) {
 	n.tcpSendControl(fl, vswitch.TCPAck, fl.tcp.sndMax)
 }
 
+// room is how much the container may send, in bytes, as it sees that: its window comes in
+// steps. To count up to the edge would find room for a segment where it has none, and
+// tell it of no more.
+func (f *flow) room() int32 {
+	left := int32(f.tcp.edge - f.tcp.rcvNxt)
+	if f.has(fScale) {
+		left &^= 1<<ourScale - 1
+	}
+	return left
+}
+
 // tcpOfferWindow moves the right edge of the window, never to the left. The
 // socket is asked only when the container has used up a good part of the room
 // that was computed last.
@@ -398,7 +409,7 @@ func (n *NAT) tcpOfferWindow(i uint32) {
 	if fl.has(fFinIn) || fl.fd < 0 {
 		return
 	}
-	left, segment := int32(t.edge-t.rcvNxt), int32(t.asked)
+	left, segment := fl.room(), int32(t.asked)
 	if t.space > 0 && left >= max(segment, int32(t.space/2)) {
 		return
 	}
@@ -415,7 +426,7 @@ func (n *NAT) tcpOfferWindow(i uint32) {
 	if grown := int32(edge - t.edge); grown >= segment || grown > 0 && left < segment {
 		t.edge = edge
 	}
-	if int32(t.edge-t.rcvNxt) < segment && !fl.has(fWantOut) {
+	if fl.room() < segment && !fl.has(fWantOut) {
 		// The window is shut. Arming the socket anew sets SOCK_NOSPACE, without which
 		// the kernel would not report that room came free.
 		fl.set(fWantOut)

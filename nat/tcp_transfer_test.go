@@ -106,20 +106,22 @@ func TestShareOfATurn(t *testing.T) {
 			fl := l.theTCP()
 			if err := upload(out, 1, 4*most); err != nil {
 				t.Error(err)
+				return
 			}
 			for end := time.Now().Add(patience); ; runtime.Gosched() {
 				waiting, err := unix.IoctlGetInt(int(fl.fd), unix.TIOCINQ)
 				if err != nil || time.Now().After(end) {
 					t.Errorf("%d bytes wait: %v", waiting, err)
+					return
 				}
-				if err != nil || waiting == 4*most {
+				if waiting == 4*most {
 					break
 				}
 			}
 			if small {
 				fl.set(fSmall)
 			}
-			fl.tcp.wnd, fl.tcp.cwnd = 4*most, 4*most // what the container may be sent
+			fl.tcp.wnd, fl.tcp.cwnd = 4*most, 8*most // what the container may be sent
 			begin := fl.tcp.sndNxt
 			more := l.nat.tcpPump(uint32(slices.IndexFunc(l.nat.flows, func(f flow) bool { return f.kind == kindTCP })))
 			if went := fl.tcp.sndNxt - begin; !more || went > most || went < most*3/4 {

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"tapswitch/switch"
 	"tapswitch/switch/switchtest"
@@ -37,7 +38,11 @@ func TestLater(t *testing.T) {
 		r.Later()
 		x.Write(frame)
 	})
-	<-ended
+	select {
+	case <-ended:
+	case <-time.After(time.Minute):
+		t.Fatalf("%v, and then nothing", order)
+	}
 	if want := []string{"frame", "piece", "frame", "piece", "frame", "piece"}; !slices.Equal(order, want) {
 		t.Errorf("%v, not %v", order, want)
 	}

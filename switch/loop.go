@@ -69,7 +69,10 @@ func (s *Switch) Unwatch(fd int) { _ = unix.EpollCtl(s.epfd, unix.EPOLL_CTL_DEL,
 func (s *Switch) Enqueue(t Token) { s.queue = append(s.queue, t) }
 
 func (s *Switch) enqueuePort(p *Port) {
-	if !p.queued && p.Device.FD() >= 0 {
+	if p.Device.FD() < 0 {
+		return
+	}
+	if p.look = true; !p.queued {
 		p.queued = true
 		s.queue = append(s.queue, MakeToken(kindPort, p.wake, uint32(p.ID)))
 	}
@@ -297,7 +300,7 @@ func (s *Switch) event(ev *unix.EpollEvent) {
 			}
 			return
 		}
-		if !p.queued || !p.greedy { // what was queued for looking there again is no reason to wait
+		if !p.look || !p.greedy { // what was queued for looking there again is no reason to wait
 			s.queue = append(s.queue, t)
 		}
 	default:
@@ -307,23 +310,23 @@ func (s *Switch) event(ev *unix.EpollEvent) {
 	}
 }
 
-// runPort reads from a port. A fresh one may stand in the queue besides, which is
-// void if that finds it empty.
+// runPort reads from a port. A fresh one may stand in the queue besides: its turn
+// there is void if it is found empty now.
 func (s *Switch) runPort(t Token, fresh bool) {
 	p := s.port(PortID(t.Index()))
 	if p == nil || p.wake != t.Gen() {
 		return
 	}
 	if !fresh {
-		if !p.queued {
+		p.queued = false
+		if !p.look {
 			return
 		}
-		p.queued = false
 	}
 	if p.greedy = s.drain(p); p.greedy {
 		s.enqueuePort(p)
 	} else {
-		p.queued = false
+		p.look = false
 	}
 }
 

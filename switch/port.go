@@ -43,7 +43,8 @@ type Port struct {
 	caps   Caps
 	gen    uint64 // grows with each change to this port and with its reuse
 	cache  *flowCache
-	queued bool // in the run queue, and to be read when its turn comes
+	queued bool // in the run queue
+	look   bool // and to be read when its turn comes
 	greedy bool // had more than its share when it was read last
 	wake   uint32
 	shape  *shaper // nil: no limits
