@@ -312,3 +312,38 @@ func TestPublishedOutOfDescriptors(t *testing.T) {
 		}
 	})
 }
+
+// A listener is asked once for a connection, and for more where more were waiting.
+func TestClientsAtOnce(t *testing.T) {
+	l := newLab(t, Config{})
+	b := l.box(l.bridge("bridge", "172.17.0.0/16", "", 1500), boxConfig{})
+	ln := b.listen("tcp", ":80", nil)
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			c.Close()
+		}
+	}()
+	at, id := l.publish("tcp", "0.0.0.0:0", b, 80)
+	const clients = 20
+	l.do(func() {
+		for range clients {
+			c, err := dialFrom(outside4b+":0", hostPort(outside4, at))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			t.Cleanup(func() { c.Close() })
+		}
+		p := l.nat.pub.byID(id)
+		p.acceptedAt = l.sw.Turns() - 2 // long ago
+		for look, want := range []uint64{1, 3, 7, 15, 20} {
+			if l.nat.publishedConnections(p); p.accepts != want {
+				t.Errorf("%d are accepted after look %d, not %d", p.accepts, look+1, want)
+			}
+		}
+	})
+}
