@@ -161,7 +161,7 @@ func TestSourceAddress(t *testing.T) {
 			t.Errorf("udp to %s comes from %s (%v)", c.to, from, err)
 		}
 		// An echo: the socket has the address.
-		var bound string
+		var bound, seen string // of the loop's thread, and of ours
 		l.do(func() {
 			l.out.onSocket = func(fd, typ int) {
 				if typ == unix.SOCK_DGRAM {
@@ -187,9 +187,9 @@ func TestSourceAddress(t *testing.T) {
 		if _, err := p.ping(c.to, 1, []byte("x")); err != nil {
 			t.Fatal(err)
 		}
-		l.eventually("the ping socket is seen", func() bool { return bound != "" })
-		if bound != c.want {
-			t.Errorf("ping to %s leaves from %s", c.to, bound)
+		l.eventually("the ping socket is seen", func() bool { seen = bound; return seen != "" })
+		if seen != c.want {
+			t.Errorf("ping to %s leaves from %s", c.to, seen)
 		}
 	}
 }
