@@ -199,11 +199,11 @@ func (n *NAT) listenerRun(t vswitch.Token) bool {
 	return false // level-triggered: epoll says if there is more
 }
 
-const acceptShare = 32 // connections of one turn at most
+const acceptShare = 32 // connections at a time at most
 
-// publishedConnections accepts one connection, or more where there were more before. To
-// look for a second one in vain takes longer than to be told of it, and the container
-// has answered the first by then.
+// publishedConnections accepts one connection, or more where one has come in this turn
+// or the last. To look for a second one in vain takes longer than to be told of it, and
+// the container has answered the first by then.
 func (n *NAT) publishedConnections(p *publication) {
 	share := 1
 	if turn := n.sw.Turns(); turn-p.acceptedAt <= 1 {
@@ -218,7 +218,9 @@ func (n *NAT) publishedConnections(p *publication) {
 		case unix.EAGAIN:
 			return
 		case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
-			n.pause(p)
+			if p.accepted == 0 { // else there may be nobody: the kernel takes a descriptor first
+				n.pause(p)
+			}
 			return
 		default:
 			continue // the client gave up (accept(2))

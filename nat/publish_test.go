@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -339,6 +340,16 @@ func TestClientsAtOnce(t *testing.T) {
 			t.Cleanup(func() { c.Close() })
 		}
 		p := l.nat.pub.byID(id)
+		for end := time.Now().Add(patience); ; runtime.Gosched() { // the last one may be on its way still
+			info, err := unix.GetsockoptTCPInfo(p.fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+			if err != nil || time.Now().After(end) {
+				t.Errorf("%+v, %v", info, err)
+				return
+			}
+			if info.Unacked == clients { // of a listener: how many wait
+				break
+			}
+		}
 		p.acceptedAt = l.sw.Turns() - 2 // long ago
 		for look, want := range []uint64{1, 3, 7, 15, 20} {
 			if l.nat.publishedConnections(p); p.accepts != want {

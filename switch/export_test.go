@@ -25,3 +25,16 @@ func (b *Bridge) MovesEvictions() (moved, evicted uint64) { return b.fdb.moved, 
 
 // Blocked says whether the port is blocked for a loop.
 func (p *Port) Blocked() bool { return p.blockedUntil > p.sw.now32 }
+
+// Report serves p as if epoll had said that it can be read.
+func (s *Switch) Report(p *Port) { s.runPort(MakeToken(kindPort, p.wake, uint32(p.ID)), true) }
+
+// Places is how often p stands in the run queue.
+func (s *Switch) Places(p *Port) (count int) {
+	for _, t := range s.queue {
+		if t == MakeToken(kindPort, p.wake, uint32(p.ID)) {
+			count++
+		}
+	}
+	return count
+}

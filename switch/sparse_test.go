@@ -109,3 +109,19 @@ func TestPortIsReadOnce(t *testing.T) {
 		t.Errorf("read %d times: want once for the frame and once for no more", reads)
 	}
 }
+
+// A port that is written to and found empty time after time has one place in the
+// queue, and so one share of a turn.
+func TestOnePlaceInTheQueue(t *testing.T) {
+	r := run(t)
+	p, _ := r.attach(t, r.bridge(), 2, switchtest.All)
+	r.Do(func() {
+		for range 3 {
+			r.Output(p, v4.UDP(1, 2, data))
+			r.Report(p)
+		}
+		if n := r.Places(p); n != 1 {
+			t.Errorf("it stands there %d times", n)
+		}
+	})
+}
