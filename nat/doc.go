@@ -13,6 +13,7 @@
 //	tcp_sock.go   bytes from the socket to the container
 //	tcp_timer.go  what happens when nothing happens
 //	tcp_end.go    the ends of a connection
+//	closing.go    their sockets are closed when nothing else is to be done
 //	udp.go        datagrams, one socket per container address and port
 //	ping.go       ICMP echo by ping sockets
 //	hello.go      which name a connection means, before it goes out

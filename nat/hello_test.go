@@ -138,11 +138,7 @@ func TestInspectedBytesWait(t *testing.T) {
 	in, out := b.pair(l.listenOutside("tcp", outside4+":0", nil), nil)
 	var i uint32
 	l.do(func() {
-		for k := range l.nat.flows {
-			if l.nat.flows[k].kind == kindTCP {
-				i = uint32(k)
-			}
-		}
+		i = l.indexTCP()
 		l.nat.flows[i].set(fInspect)
 	})
 	head := "GET / HTTP/1.1\r\nHost: www.example.org\r\nConnection: close\r\n\r\n"

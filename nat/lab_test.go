@@ -126,6 +126,21 @@ func (l *lab) pass(d time.Duration) {
 	l.do(func() {})
 }
 
+// reaches waits for a number of the kernel's while the switch stands still, and says
+// whether it came to what is wanted.
+func (l *lab) reaches(what string, want int, f func() (int, error)) bool {
+	l.Helper()
+	for end := time.Now().Add(patience); ; runtime.Gosched() {
+		switch got, err := f(); {
+		case err == nil && got == want:
+			return true
+		case err != nil || time.Now().After(end):
+			l.Errorf("%s: %d, not %d: %v", what, got, want, err)
+			return false
+		}
+	}
+}
+
 // eventually waits until f, run on the switch's thread, says yes.
 func (l *lab) eventually(what string, f func() bool) {
 	l.Helper()

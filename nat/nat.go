@@ -91,7 +91,7 @@ type NAT struct {
 	over    lingering
 	acks    []uint32  // flows that owe an acknowledgement
 	lazy    []lazyAck // and those that wait for an answer to carry it
-	closing closing
+	closing closing   // sockets of connections that are over
 	msg     message
 	icmpBuf []byte
 	ctlBuf  []byte // frames without payload

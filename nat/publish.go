@@ -31,7 +31,7 @@ type publication struct {
 	opts    udpState
 	accepts uint64
 
-	accepted   int    // when it was looked at last
+	accepted   int    // of them by the last look
 	acceptedAt uint64 // the turn in which one was accepted last
 }
 
@@ -206,7 +206,7 @@ const acceptShare = 32 // connections at a time at most
 // the container has answered the first by then.
 func (n *NAT) publishedConnections(p *publication) {
 	share := 1
-	if turn := n.sw.Turns(); turn-p.acceptedAt <= 1 {
+	if n.sw.Turns()-p.acceptedAt <= 1 {
 		share = min(max(2*p.accepted, 1), acceptShare)
 	}
 	p.accepted = 0

@@ -17,8 +17,8 @@ import (
 //
 // Invariants:
 //   - nothing is acknowledged to the container that the socket has not taken;
-//   - the right edge of the window offered to the container never moves left, but as
-//     it is rounded to what a scaled window can say;
+//   - the right edge of the window offered to the container never moves left, but for
+//     less than a step of a scaled window;
 //   - nothing is sent beyond the right edge the container offered;
 //   - the socket's peek offset is sndNxt - sndUna, less a FIN.
 //

@@ -3,10 +3,7 @@ package nat
 import (
 	"net"
 	"os"
-	"runtime"
-	"slices"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -67,22 +64,16 @@ func TestTransfer(t *testing.T) {
 // The socket's end comes with its last bytes, in one event: it is seen once the
 // container has acknowledged these.
 func TestEndWithTheLastBytes(t *testing.T) {
-	for _, noPeek := range []bool{false, true} {
-		l := newLab(t, Config{})
-		l.nat.noPeekOffset = noPeek
-		b := l.box(l.bridge("bridge", "172.17.0.0/16", "", 1500), boxConfig{})
-		in, out := b.pair(l.listenOutside("tcp", outside4+":0", nil), nil)
+	eachPeek(t, boxConfig{}, func(l *lab, in, out net.Conn) {
 		l.do(func() {
 			if err := upload(out, 1, 100); err != nil {
-				t.Error(err)
+				l.Error(err)
 			}
 		})
 		if err := equal(in, newStream(1, 100)); err != nil {
-			t.Errorf("no peek offset %v: %v", noPeek, err)
+			l.Error(err)
 		}
-		in.Close()
-		out.Close()
-	}
+	})
 }
 
 // A download has as much of a turn as an upload: what four frames of 64 KiB carry,
@@ -108,22 +99,15 @@ func TestShareOfATurn(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			for end := time.Now().Add(patience); ; runtime.Gosched() {
-				waiting, err := unix.IoctlGetInt(int(fl.fd), unix.TIOCINQ)
-				if err != nil || time.Now().After(end) {
-					t.Errorf("%d bytes wait: %v", waiting, err)
-					return
-				}
-				if waiting == 4*most {
-					break
-				}
+			if !l.reaches("bytes that wait in the socket", 4*most, func() (int, error) { return unix.IoctlGetInt(int(fl.fd), unix.TIOCINQ) }) {
+				return
 			}
 			if small {
 				fl.set(fSmall)
 			}
 			fl.tcp.wnd, fl.tcp.cwnd = 4*most, 8*most // what the container may be sent
 			begin := fl.tcp.sndNxt
-			more := l.nat.tcpPump(uint32(slices.IndexFunc(l.nat.flows, func(f flow) bool { return f.kind == kindTCP })))
+			more := l.nat.tcpPump(l.indexTCP())
 			if went := fl.tcp.sndNxt - begin; !more || went > most || went < most*3/4 {
 				t.Errorf("in frames of 64 KiB %v: %d bytes went in a turn, more to do: %v", small, went, more)
 			}

@@ -11,19 +11,13 @@ import (
 // Urgent bytes of the outside are bytes like others to the container, and
 // nothing behind them is lost or doubled.
 func TestUrgentBytes(t *testing.T) {
-	for _, noPeek := range []bool{false, true} {
-		l := newLab(t, Config{})
-		l.nat.noPeekOffset = noPeek
-		b := l.box(l.bridge("bridge", "172.17.0.0/16", "", 1500), boxConfig{in: usual, out: usual})
-		in, out := b.pair(l.listenOutside("tcp", outside4+":0", nil), nil)
+	eachPeek(t, boxConfig{in: usual, out: usual}, func(l *lab, in, out net.Conn) {
 		const size = 1 * mib
 		go shout(out, 1, size)
 		if err := equal(in, newStream(1, size)); err != nil {
-			t.Fatal(err)
+			l.Fatal(err)
 		}
-		in.Close()
-		out.Close()
-	}
+	})
 }
 
 // An urgent byte of a published port's client stays in the stream, as for the
@@ -59,22 +53,16 @@ func TestUrgentBytesPublished(t *testing.T) {
 // A peek stops at an urgent byte, and nothing more comes that would have us look
 // behind it.
 func TestUrgentByteAmid(t *testing.T) {
-	for _, noPeek := range []bool{false, true} {
-		l := newLab(t, Config{})
-		l.nat.noPeekOffset = noPeek
-		b := l.box(l.bridge("bridge", "172.17.0.0/16", "", 1500), boxConfig{})
-		in, out := b.pair(l.listenOutside("tcp", outside4+":0", nil), nil)
+	eachPeek(t, boxConfig{}, func(l *lab, in, out net.Conn) {
 		l.do(func() {
 			raw(out, func(fd int) { unix.Send(fd, []byte("before!"), unix.MSG_OOB) })
 			io.WriteString(out, "behind")
 		})
 		got := make([]byte, len("before!behind"))
 		if _, err := io.ReadFull(in, got); err != nil || string(got) != "before!behind" {
-			t.Errorf("no peek offset %v: %q, %v", noPeek, got, err)
+			l.Errorf("%q, %v", got, err)
 		}
-		in.Close()
-		out.Close()
-	}
+	})
 }
 
 // shout sends a stream to its end as upload does, but each tenth write ends with an

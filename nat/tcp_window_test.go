@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"slices"
 	"testing"
 	"time"
 
@@ -15,12 +14,20 @@ import (
 
 // theTCP is the lab's only TCP flow. It runs on the switch's thread.
 func (l *lab) theTCP() *flow {
-	for i := uint32(0); i < l.nat.top; i++ {
-		if f := &l.nat.flows[i]; f.kind == kindTCP {
-			return f
-		}
+	if i := l.indexTCP(); i != none {
+		return &l.nat.flows[i]
 	}
 	return &flow{tcp: tcpState{wnd: 1}}
+}
+
+// indexTCP is its number, or none.
+func (l *lab) indexTCP() uint32 {
+	for i := range l.nat.top {
+		if l.nat.flows[i].kind == kindTCP {
+			return i
+		}
+	}
+	return none
 }
 
 // A container that does not read for minutes closes its window. It is probed,
@@ -239,7 +246,7 @@ func TestShutAsTheContainerSees(t *testing.T) {
 			}
 			f.unset(fWantOut)
 			f.tcp.edge, f.tcp.space = f.tcp.rcvNxt+c.left, spillSize
-			l.nat.tcpOfferWindow(uint32(slices.IndexFunc(l.nat.flows, func(f flow) bool { return f.kind == kindTCP })))
+			l.nat.tcpOfferWindow(l.indexTCP())
 			if f.has(fWantOut) != c.shut || f.tcp.space != 0 {
 				t.Errorf("%d bytes left: the socket's room is waited for: %v; it has %d bytes", c.left, f.has(fWantOut), f.tcp.space)
 			}

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"syscall"
+	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -114,6 +115,20 @@ func (b *box) pair(ln net.Listener, tune func(fd int)) (inside, outside net.Conn
 		c.SetDeadline(time.Now().Add(patience))
 	}
 	return inside, outside
+}
+
+// eachPeek runs f for a connection from a container to the outside, with SO_PEEK_OFF and
+// without.
+func eachPeek(t *testing.T, c boxConfig, f func(l *lab, in, out net.Conn)) {
+	for _, noPeek := range []bool{false, true} {
+		t.Run(fmt.Sprintf("no SO_PEEK_OFF %v", noPeek), func(t *testing.T) {
+			l := newLab(t, Config{})
+			l.nat.noPeekOffset = noPeek
+			b := l.box(l.bridge("bridge", "172.17.0.0/16", "", 1500), c)
+			in, out := b.pair(l.listenOutside("tcp", outside4+":0", nil), nil)
+			f(l, in, out)
+		})
+	}
 }
 
 // control lets tune see a socket before it is bound or connected.

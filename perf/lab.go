@@ -51,7 +51,7 @@ func (l *lab) build() (err error) {
 		return err
 	}
 	// What masquerades by sockets of the host is a client there.
-	return errors.Join(l.outside.address("up0", gatewayAddr+"/24"), l.host.defaultRoute(gatewayAddr), l.host.sysctl("net.ipv4."+clientPorts, manyPorts))
+	return errors.Join(l.outside.address("up0", gatewayAddr+"/24"), l.host.defaultRoute(gatewayAddr), l.host.sysctl(clientPorts, manyPorts))
 }
 
 // container makes a namespace for a container, without any interface but lo, and

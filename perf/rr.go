@@ -19,11 +19,11 @@ const (
 	rrCRR = "crr" // connect, request, answer, close; over several ports in turn
 )
 
-// Where clients open many connections they have this range of ports: once half of it is
-// in TIME_WAIT to each of a server's ports, connect(2) looks for one for longer than all
-// else takes. It is above all ports that are published.
+// Where clients open many connections they have this range of ports, above all that are
+// published. With the kernel's own, quick peers lost rounds when much of it was in
+// TIME_WAIT, presumably to connect(2), which looks for a free one.
 const (
-	clientPorts = "ip_local_port_range"
+	clientPorts = "net/ipv4/ip_local_port_range" // below /proc/sys
 	manyPorts   = "10240 65535"
 )
 

@@ -30,7 +30,7 @@ var tools = map[string]func(toolFlags) (any, error){
 		}
 		hush()
 		if t.mode == rrCRR {
-			if err := os.WriteFile("/proc/sys/net/ipv4/"+clientPorts, []byte(manyPorts), 0); err != nil {
+			if err := os.WriteFile("/proc/sys/"+clientPorts, []byte(manyPorts), 0); err != nil {
 				return nil, fmt.Errorf("ports for clients: %w", err)
 			}
 		}

@@ -69,10 +69,7 @@ func (s *Switch) Unwatch(fd int) { _ = unix.EpollCtl(s.epfd, unix.EPOLL_CTL_DEL,
 func (s *Switch) Enqueue(t Token) { s.queue = append(s.queue, t) }
 
 func (s *Switch) enqueuePort(p *Port) {
-	if p.Device.FD() < 0 {
-		return
-	}
-	if p.look = true; !p.queued {
+	if p.look = true; !p.queued && p.Device.FD() >= 0 {
 		p.queued = true
 		s.queue = append(s.queue, MakeToken(kindPort, p.wake, uint32(p.ID)))
 	}
@@ -95,15 +92,13 @@ func (s *Switch) Run() {
 		if ms != 0 {
 			s.spin.slept += s.nowNs - before
 		}
-		if n == 0 {
-			if len(s.queue) == 0 {
-				s.idle()
-			}
-		} else {
+		if n > 0 {
 			if idleSince != 0 {
 				s.spin.arrived(s.nowNs - idleSince)
 			}
 			idleSince = 0
+		} else if len(s.queue) == 0 {
+			s.idle()
 		}
 		s.collect(n)
 		if !s.turn() {
@@ -132,13 +127,13 @@ func (s *Switch) Poll() {
 	}
 	for {
 		s.turn()
-		if len(s.queue) > 0 {
-			continue
-		}
-		if !s.later {
+		switch {
+		case len(s.queue) > 0:
+		case s.later:
+			s.idle()
+		default:
 			return
 		}
-		s.idle()
 	}
 }
 
